@@ -1,0 +1,1 @@
+"""Espial: what email and engagement platforms report, as one trustworthy stream of events."""

@@ -1,0 +1,1 @@
+"""What users configure, as reviewed YAML: read, validated and published by `espial apply`."""

@@ -1,0 +1,266 @@
+"""The canonical event: one shape for every report of every platform (DESIGN 3).
+
+The structures here are msgspec's, because every event is checked and serialised on the hot path
+(`build`: about a microsecond). `espial.schema` holds the same contract as a pydantic model, which is the
+published one (JSON Schema, docs, APIs); a test proves that the two agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from espial.vocabulary import EventType
+
+Channel = Literal["email", "sms", "push", "web", "app", "whatsapp", "inapp", "webhook", "pos", "none"]
+Transport = Literal["webhook", "export", "tracking", "internal"]
+Mode = Literal["live", "backfill", "replay"]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Common settings: immutable, defaults left out of the JSON, a misspelt field is an error."""
+
+
+class Person(_Part, frozen=True):
+    """Who it is about; `email` trimmed and lower-cased, `phone` E.164 where derivable."""
+
+    external_id: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    source_contact_id: str | None = None
+    session_id: str | None = None
+
+
+class Campaign(_Part, frozen=True):
+    """Which campaign, journey (canvas, flow) and message variation it belongs to, in the platform's ids."""
+
+    id: str | None = None
+    name: str | None = None
+    variation_id: str | None = None
+    variation_name: str | None = None
+    journey_id: str | None = None
+    journey_name: str | None = None
+    step_id: str | None = None
+    step_name: str | None = None
+    send_id: str | None = None
+    dispatch_id: str | None = None
+    template_id: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Link(_Part, frozen=True):
+    """The link of a click."""
+
+    url: str | None = None
+    id: str | None = None
+    alias: str | None = None
+
+
+class Client(_Part, frozen=True):
+    """Where an open, click or visit came from; `machine` None means unknown, never "no"."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+    machine: bool | None = None
+    machine_reason: str | None = None
+
+
+class Failure(_Part, frozen=True):
+    """Why a message was not delivered, as the platform classes, codes and words it."""
+
+    class_: str | None = msgspec.field(name="class", default=None)
+    code: str | None = None
+    reason: str | None = None
+
+
+class Product(_Part, frozen=True):
+    """One product or cart line; `price` per unit in the currency's major unit."""
+
+    id: str | None = None
+    sku: str | None = None
+    name: str | None = None
+    variant: str | None = None
+    category: str | None = None
+    price: float | None = None
+    quantity: int | None = None
+    url: str | None = None
+    image_url: str | None = None
+
+
+class Cart(_Part, frozen=True):
+    """A cart's whole contents at this event; an empty `items` is an emptied cart."""
+
+    id: str | None = None
+    currency: str | None = None
+    total: float | None = None
+    url: str | None = None
+    items: tuple[Product, ...] = ()
+
+
+class Order(_Part, frozen=True):
+    """A completed order; `cart_id` when the shop reports which cart it came from."""
+
+    id: str | None = None
+    cart_id: str | None = None
+    currency: str | None = None
+    total: float | None = None
+    items: tuple[Product, ...] = ()
+
+
+class Commerce(_Part, frozen=True):
+    """What was looked at, put in the cart or bought."""
+
+    cart: Cart | None = None
+    order: Order | None = None
+    product: Product | None = None
+
+
+class Event(_Part, frozen=True):
+    """One thing that happened, whoever reported it and over whichever transport."""
+
+    event_id: str
+    type: EventType
+    platform_type: str
+    channel: Channel
+    platform: str
+    connection: str
+    occurred_at: Instant
+    received_at: Instant
+    person: Person = Person()
+    campaign: Campaign | None = None
+    message_id: str | None = None
+    send_key: str | None = None
+    link: Link | None = None
+    client: Client | None = None
+    failure: Failure | None = None
+    commerce: Commerce | None = None
+    properties: dict[str, Any] = {}
+    time_uncertain: bool = False
+    mode: Mode = "live"
+    raw: str | None = None
+
+
+VOLATILE = frozenset({"received_at", "raw", "mode", "connection"})
+"""What may differ between two reports of one event; everything else is its content."""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """The event's canonical JSON (UTF-8, defaults left out, instants as RFC 3339)."""
+    return _encoder.encode(event)
+
+
+def decode(data: bytes | str) -> Event:
+    """Read canonical JSON back. Raises msgspec.ValidationError if it breaks the contract."""
+    return _decoder.decode(data)
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
+
+
+@lru_cache(maxsize=4096)
+def _time_part(second: int) -> str:
+    milliseconds = second * 1000
+    return "".join(_CROCKFORD[(milliseconds >> shift) & 31] for shift in range(45, -1, -5))
+
+
+def event_id(occurred_at: datetime, identity: str) -> str:
+    """A ULID that says the same for every report of the same event (DESIGN 3, goal 18).
+
+    Time part: `occurred_at` to the second, the coarsest precision any channel reports. Random part: 80 bits
+    of BLAKE2b over `identity`. So it sorts by time and equals its copy's over any channel, any day.
+    """
+    bits = int.from_bytes(blake2b(identity.encode(), digest_size=10).digest(), "big")
+    p = _PAIRS
+    return (
+        _time_part(int(occurred_at.timestamp()))
+        + p[bits >> 70]
+        + p[(bits >> 60) & 1023]
+        + p[(bits >> 50) & 1023]
+        + p[(bits >> 40) & 1023]
+        + p[(bits >> 30) & 1023]
+        + p[(bits >> 20) & 1023]
+        + p[(bits >> 10) & 1023]
+        + p[bits & 1023]
+    )
+
+
+def content_hash(event: Event) -> str:
+    """Hash of what the event says, without what may differ between two reports of it (`VOLATILE`).
+
+    Only duplicates pay for it: two reports of one id whose hashes differ are a conflict (goal 19).
+    """
+    plain = msgspec.to_builtins(event)
+    content = {name: value for name, value in plain.items() if name not in VOLATILE}
+    return blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=12).hexdigest()
+
+
+class PersonKey(NamedTuple):
+    """One way to name a person: a kind (`email`, `id`, `phone`, `contact`, `session`) and its value."""
+
+    kind: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value}"
+
+    @classmethod
+    def parse(cls, text: str) -> PersonKey:
+        """Read `email:ada@example.com`; a bare address or id is recognised. Raises ValueError on an unknown kind."""
+        kind, colon, value = text.partition(":")
+        if not colon:
+            return cls("email", text.strip().lower()) if "@" in text else cls("id", text.strip())
+        if kind not in KEY_KINDS.values() or not value:
+            raise ValueError(f"person must be one of {', '.join(KEY_KINDS.values())} then a value, not {text!r}")
+        return cls(kind, value.strip().lower() if kind == "email" else value)
+
+
+KEY_KINDS: Mapping[str, str] = {
+    "external_id": "id",
+    "email": "email",
+    "phone": "phone",
+    "source_contact_id": "contact",
+    "session_id": "session",
+}
+"""Person field -> key kind."""
+
+MESSAGE_KEYS = ("email", "phone", "external_id", "source_contact_id", "session_id")
+"""Default order for message and recipient events: the address is what every report of a message carries."""
+
+BEHAVIOUR_KEYS = ("external_id", "email", "phone", "source_contact_id", "session_id")
+"""Default order for behaviour and contact events: the id is what a site, app or shop knows."""
+
+
+def person_keys(event: Event) -> list[PersonKey]:
+    """Every key the event names its person by. `contact` ids are the platform's own, so they carry its name."""
+    found = []
+    for field, kind in KEY_KINDS.items():
+        value = getattr(event.person, field)
+        if value:
+            found.append(PersonKey(kind, f"{event.platform}/{value}" if kind == "contact" else value))
+    return found
+
+
+def home_key(event: Event, order: tuple[str, ...]) -> str:
+    """The partition the event is stored under: its first key in `order`, else its campaign.
+
+    Part of the event's identity in the table, so `order` may only name fields that every transport's report
+    of the event carries (DESIGN 3); each source declares its own.
+    """
+    for field in order:
+        value = getattr(event.person, field)
+        if value:
+            kind = KEY_KINDS[field]
+            return f"P#{kind}:{event.platform}/{value}" if kind == "contact" else f"P#{kind}:{value}"
+    campaign = event.campaign
+    scope = (campaign.id or campaign.journey_id) if campaign else None
+    return f"C#{event.platform}/{scope or 'none'}"

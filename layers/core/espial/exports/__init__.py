@@ -1,0 +1,1 @@
+"""Export containers: bytes in a bucket to rows, splittable and resumable, in constant memory."""

@@ -1,0 +1,52 @@
+"""From a platform's item to a checked canonical event: the one path of webhooks, exports and tracking calls."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from espial import events
+from espial.deliveries import Arrival, Item
+from espial.errors import MalformedItem
+from espial.events import Event
+from espial.sources import Source
+
+
+class Recordable(NamedTuple):
+    """An event ready to be inserted: itself, its canonical JSON and the partition it belongs to."""
+
+    event: Event
+    body: bytes
+    home: str
+
+
+_SEPARATOR = "\x1f"
+
+
+def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = None) -> Recordable:
+    """Map, identify, check against the contract and serialise one item.
+
+    Raises MalformedItem with a reason and, where one is to blame, the field; anything a source raises
+    besides is our bug and goes the way of the retry and the dead-letter queue.
+    """
+    connection = arrival.connection
+    fields = source.normalise(item, arrival)
+    occurred_at = fields["occurred_at"]
+    identity = _SEPARATOR.join((source.name, connection.account, *source.identity(item)))
+    fields["event_id"] = events.event_id(occurred_at, identity)
+    fields["platform"] = source.name
+    fields["connection"] = connection.name
+    fields["received_at"] = arrival.received_at
+    send_key = source.send_key(item)
+    if send_key:
+        fields["send_key"] = send_key
+    if arrival.mode != "live":
+        fields["mode"] = arrival.mode
+    if raw:
+        fields["raw"] = raw
+    try:
+        event = msgspec.convert(fields, Event)
+    except msgspec.ValidationError as exc:
+        raise MalformedItem("contract_violation", str(exc)) from exc
+    return Recordable(event, events.encode(event), events.home_key(event, source.person_order(item)))

@@ -1,0 +1,92 @@
+"""Sources: one file per platform, each exporting `SOURCE`, a value made of data and pure functions.
+
+Adding a platform adds `sources/<platform>.py`, its samples under `events/`, and a name here; nothing else.
+The functions take everything they need as arguments, raise only what `espial.errors` lists for them, and
+never import an AWS SDK. The acknowledging path imports a source for `verify` and `handshake` alone, so a
+source module imports nothing heavy at its top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from espial.deliveries import Arrival, Item, RawDelivery, Reply
+from espial.errors import UnknownConnection
+from espial.vocabulary import EventType
+
+NAMES = ("braze", "segment", "sendgrid")
+"""Every platform, by module name; also the segment of its webhook URL and of its export prefix."""
+
+EventFields = dict[str, Any]
+"""What `normalise` returns: the canonical fields it knows (`espial.events.Event`), nested as plain dicts.
+
+Never event_id, platform, connection, received_at, mode or raw: those are the core's to fill in.
+"""
+
+Verify = Callable[[RawDelivery, Sequence[bytes], datetime], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Docs:
+    """What the platform's generated page says."""
+
+    title: str
+    url: str
+    setup: tuple[str, ...] = ()
+    secret: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A platform: how to prove, split, read and identify what it reports.
+
+    name          equals the module name.
+    verify        (delivery, secrets, now) -> None; raises only SignatureError, whatever the bytes.
+    split         exact body bytes -> items, cheap and total; raises MalformedDelivery if the envelope is unreadable.
+    event_types   the platform's vocabulary -> ours; docs, matrix and tests read it. Unlisted becomes `unknown`.
+    normalise     (item, arrival) -> canonical fields; raises MalformedItem(reason, path=...) if it must.
+    identity      item -> the parts that make two reports the same event, whatever the transport or retry.
+    person_order  the person fields, in order, that every transport's report of an event carries, for messages and
+                  for behaviour: the event is stored under the first one present.
+    send_key      item -> what ties a response to its send, or None; equal for both.
+    exports       row kind -> function (row, export) -> item: bucket rows become the webhook's item shape, so that
+                  there is one normaliser. The key is the container row kind of `espial.exports` (`avro`, `csv` …).
+    handshake     the platform's probe (HEAD, GET challenge …) -> a reply, or None if this is not one.
+    """
+
+    name: str
+    verify: Verify
+    split: Callable[[RawDelivery], list[Item]]
+    event_types: Mapping[str, EventType]
+    normalise: Callable[[Item, Arrival], EventFields]
+    identity: Callable[[Item], Iterable[str]]
+    docs: Docs
+    person_order: Callable[[Item], tuple[str, ...]]
+    send_key: Callable[[Item], str | None] = lambda _item: None
+    exports: Mapping[str, Callable[[Mapping[str, Any], Export], Item]] = field(default_factory=dict)
+    handshake: Callable[[RawDelivery, Sequence[bytes]], Reply | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """The file a row comes from: its key in the bucket and what its container says of itself."""
+
+    bucket: str
+    key: str
+    etag: str
+    record_name: str = ""
+
+
+@cache
+def load(name: str) -> Source:
+    """The platform's source, imported on first use. Raises UnknownConnection for a name not in NAMES."""
+    if name not in NAMES:
+        raise UnknownConnection(f"no platform named {name!r}")
+    source: Source = import_module(f"espial.sources.{name}").SOURCE
+    return source

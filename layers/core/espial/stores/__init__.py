@@ -1,0 +1,1 @@
+"""The only callers of AWS: each module implements one port of `espial.ports`."""

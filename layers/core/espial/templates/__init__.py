@@ -1,0 +1,1 @@
+"""Message templates: Liquid and MJML, compiled when applied, rendered when sent."""
