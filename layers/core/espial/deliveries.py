@@ -5,6 +5,7 @@ Standard library only: the acknowledging path imports this.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +33,24 @@ class RawDelivery:
     method: str = "POST"
     url: str = ""
     mode: str = "live"
+
+    def plain(self) -> dict[str, Any]:
+        """Every field as JSON has it, `body` in base64: how the archive and the quarantine keep a delivery."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {
+            **fields,
+            "body": b64encode(self.body).decode(),
+            "received_at": self.received_at.isoformat(),
+            "headers": dict(self.headers),
+        }
+
+    @classmethod
+    def from_plain(cls, fields: Mapping[str, Any]) -> RawDelivery:
+        """Read `plain` back; whatever else is among the fields is left alone."""
+        known = {name: fields[name] for name in cls.__slots__ if name in fields}
+        known["body"] = b64decode(fields["body"])
+        known["received_at"] = datetime.fromisoformat(fields["received_at"])
+        return cls(**known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

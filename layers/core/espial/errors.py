@@ -9,6 +9,7 @@ EspialError
 │   └── MalformedItem        one item; its neighbours go on
 ├── TryAgain             a matter of time: retried after `.after` seconds
 ├── Refused              a sender or receiver said no for good: recorded with `.reason`
+├── OutcomeUnknown       a sender was called and never answered: reconciled, never blindly repeated
 └── InvalidDefinition    a file under definitions/: refused when applied, naming file, line and field
 """
 
@@ -64,6 +65,10 @@ class Refused(EspialError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class OutcomeUnknown(EspialError):
+    """The provider was called and nobody knows whether it took the message (guarantee 2, goal 39)."""
 
 
 class InvalidDefinition(EspialError):

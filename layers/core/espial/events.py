@@ -23,8 +23,11 @@ Mode = Literal["live", "backfill", "replay"]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Common settings: immutable, defaults left out of the JSON, a misspelt field is an error."""
+class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Common settings: immutable, defaults left out of the JSON, a misspelt field is an error.
+
+    Nothing in an event refers back to it, so the cycle collector need not look at events.
+    """
 
 
 class Person(_Part, frozen=True):
@@ -146,8 +149,12 @@ class Event(_Part, frozen=True):
     raw: str | None = None
 
 
-VOLATILE = frozenset({"received_at", "raw", "mode", "connection"})
-"""What may differ between two reports of one event; everything else is its content."""
+VOLATILE = frozenset({"received_at", "raw", "mode", "connection", "occurred_at"})
+"""What may differ between two reports of one event; everything else is its content.
+
+Of `occurred_at` the id holds the second; below that one channel may be more precise than another, and a corrected
+client clock is corrected a little differently at every retry.
+"""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
@@ -164,12 +171,14 @@ def decode(data: bytes | str) -> Event:
 
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
+_CHARACTERS = (_CROCKFORD * 8).encode()
+"""Any byte -> the character of its low five bits."""
 
 
 @lru_cache(maxsize=4096)
-def _time_part(second: int) -> str:
-    milliseconds = second * 1000
+def time_part(instant: datetime) -> str:
+    """The first ten characters of the id of whatever happened in that second; ids from then on sort after it."""
+    milliseconds = max(0, int(instant.timestamp())) * 1000
     return "".join(_CROCKFORD[(milliseconds >> shift) & 31] for shift in range(45, -1, -5))
 
 
@@ -177,21 +186,11 @@ def event_id(occurred_at: datetime, identity: str) -> str:
     """A ULID that says the same for every report of the same event (DESIGN 3, goal 18).
 
     Time part: `occurred_at` to the second, the coarsest precision any channel reports. Random part: 80 bits
-    of BLAKE2b over `identity`. So it sorts by time and equals its copy's over any channel, any day.
+    of BLAKE2b over `identity`, five from each byte. So it sorts by time and equals its copy's over any channel,
+    any day.
     """
-    bits = int.from_bytes(blake2b(identity.encode(), digest_size=10).digest(), "big")
-    p = _PAIRS
-    return (
-        _time_part(int(occurred_at.timestamp()))
-        + p[bits >> 70]
-        + p[(bits >> 60) & 1023]
-        + p[(bits >> 50) & 1023]
-        + p[(bits >> 40) & 1023]
-        + p[(bits >> 30) & 1023]
-        + p[(bits >> 20) & 1023]
-        + p[(bits >> 10) & 1023]
-        + p[bits & 1023]
-    )
+    digest = blake2b(identity.encode(), digest_size=16).digest()
+    return time_part(occurred_at) + digest.translate(_CHARACTERS).decode()
 
 
 def content_hash(event: Event) -> str:
@@ -199,7 +198,12 @@ def content_hash(event: Event) -> str:
 
     Only duplicates pay for it: two reports of one id whose hashes differ are a conflict (goal 19).
     """
-    plain = msgspec.to_builtins(event)
+    return content_hash_of(encode(event))
+
+
+def content_hash_of(body: bytes | str) -> str:
+    """`content_hash` of an event's canonical JSON, even of one that another version of the contract wrote."""
+    plain: dict[str, Any] = msgspec.json.decode(body)
     content = {name: value for name, value in plain.items() if name not in VOLATILE}
     return blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=12).hexdigest()
 

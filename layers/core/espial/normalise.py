@@ -32,9 +32,9 @@ def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = No
     """
     connection = arrival.connection
     fields = source.normalise(item, arrival)
-    occurred_at = fields["occurred_at"]
+    identified_at = fields.pop("identified_at", None) or fields["occurred_at"]
     identity = _SEPARATOR.join((source.name, connection.account, *source.identity(item)))
-    fields["event_id"] = events.event_id(occurred_at, identity)
+    fields["event_id"] = events.event_id(identified_at, identity)
     fields["platform"] = source.name
     fields["connection"] = connection.name
     fields["received_at"] = arrival.received_at
@@ -47,6 +47,9 @@ def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = No
         fields["raw"] = raw
     try:
         event = msgspec.convert(fields, Event)
+        body = events.encode(event)
     except msgspec.ValidationError as exc:
         raise MalformedItem("contract_violation", str(exc)) from exc
-    return Recordable(event, events.encode(event), events.home_key(event, source.person_order(item)))
+    except (OverflowError, RecursionError) as exc:  # numbers over 64 bits, values nested without end
+        raise MalformedItem("not_serialisable", str(exc)) from exc
+    return Recordable(event, body, events.home_key(event, source.person_order(item)))

@@ -6,14 +6,21 @@ Every port has one contract suite that its real implementation and its fake in `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from espial.deliveries import Connection, RawDelivery
-from espial.errors import TryAgain
+from espial.errors import MalformedItem, TryAgain
 from espial.events import Event, PersonKey
 from espial.normalise import Recordable
+
+if TYPE_CHECKING:  # the acknowledging path imports this module, and needs none of these
+    from espial.messages import Receipt
+    from espial.people import PersonView
+    from espial.triggers.decision import Decision
+    from espial.triggers.definition import Trigger
+    from espial.triggers.run import Run, State
 
 
 class Connections(Protocol):
@@ -48,19 +55,39 @@ class Recorded(StrEnum):
     CONFLICT = "conflict"
 
 
+Verdict = Recorded | TryAgain | MalformedItem
+"""TryAgain: not recorded now. MalformedItem: the store can never take it, as its key or body is too large."""
+
+
+class Stored(NamedTuple):
+    """A recorded event and its lineage: the transports that reported it, and what only the raw archive still holds."""
+
+    event: Event
+    via: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+
 class EventStore(Protocol):
     """EventsTable: the insert is the dedupe and the outbox."""
 
-    def add(self, records: Sequence[Recordable], *, transport: str, expires_days: int) -> list[Recorded | TryAgain]:
+    def add(self, records: Sequence[Recordable], *, transport: str, expires_days: int) -> list[Verdict]:
         """One verdict a record, in order.
 
         A duplicate over another transport adds that transport to the event's lineage; one whose content
-        differs is kept beside it as a conflict.
+        differs is kept beside it as a conflict, and is a DUPLICATE when that very conflict is known already.
         """
         ...
 
     def events_of(self, key: PersonKey, *, since: datetime | None = None, limit: int = 1000) -> list[Event]:
-        """A person's events under one key, oldest first, read consistently."""
+        """A person's newest `limit` events under one key, oldest first, read consistently."""
+        ...
+
+    def history(self, key: PersonKey, *, since: datetime | None = None, limit: int = 1000) -> list[Stored]:
+        """As `events_of`, with lineage."""
+        ...
+
+    def of_campaign(self, campaign: str) -> Iterator[Stored]:
+        """Every event of a campaign or journey, by id or name, in no order. Reads the whole store: for people."""
         ...
 
 
@@ -71,9 +98,17 @@ class RawArchive(Protocol):
         """Returns one pointer (`key#index`) a delivery."""
         ...
 
+    def read(self, pointer: str) -> RawDelivery:
+        """The delivery a pointer names. Raises KeyError when it is no longer kept."""
+        ...
+
 
 class Quarantined(NamedTuple):
-    """One thing in quarantine. `id` is the same on a retry, so nothing is kept twice."""
+    """One thing in quarantine. `id` is the same on a retry, so nothing is kept twice.
+
+    `content["kind"]` says how it goes back: `delivery` (headers and base64 `body`) or `item` (`item`, the
+    platform's own words, or None where not even that could be read; then `raw` points to it).
+    """
 
     id: str
     reason: str
@@ -89,9 +124,18 @@ class Quarantine(Protocol):
     """Everything refused after it was accepted: a place, a reason and a way back (guarantee 4)."""
 
     def put(self, entry: Quarantined) -> None: ...
-    def list(self, *, reason: str | None = None, limit: int = 100) -> Iterator[Quarantined]: ...
-    def get(self, id: str) -> Quarantined: ...
-    def remove(self, id: str) -> None: ...
+
+    def list(self, *, reason: str | None = None, limit: int = 100) -> Iterator[Quarantined]:
+        """Newest day first."""
+        ...
+
+    def get(self, id: str) -> Quarantined:
+        """Raises KeyError for an id that is not there."""
+        ...
+
+    def remove(self, id: str) -> None:
+        """Removing what is gone already is no error."""
+        ...
 
 
 class EventBus(Protocol):
@@ -99,4 +143,169 @@ class EventBus(Protocol):
 
     def put(self, events: Iterable[Event]) -> list[Event]:
         """Returns the events that were not accepted."""
+        ...
+
+
+class Claim(NamedTuple):
+    """The right to send one occasion's message; `attempt` fences off whoever held it before."""
+
+    person: str
+    send_key: str
+    attempt: int
+
+
+class AlreadySent(NamedTuple):
+    """The provider took it; nothing is left to do but to note it. `at` is when, `message_id` the provider's."""
+
+    provider: str
+    message_id: str
+    at: datetime
+
+
+class AlreadyRefused(NamedTuple):
+    """Settled without a mail, for this reason."""
+
+    reason: str
+
+
+class InProgress(NamedTuple):
+    """Somebody else holds the claim until then."""
+
+    until: datetime
+
+
+class Unsettled(NamedTuple):
+    """The provider was called at `since` and the answer never noted. `claim` is for whoever settles it."""
+
+    claim: Claim
+    since: datetime
+
+
+Standing = Claim | AlreadySent | AlreadyRefused | InProgress | Unsettled
+
+
+class Claims(Protocol):
+    """Send claims: claimed → calling → sent | refused | unknown, every step a conditional write.
+
+    A claim that dies before the call lapses with its lease; one that dies during the call becomes `Unsettled`.
+    Every transition raises TryAgain when the claim is no longer the caller's or the store is away.
+    """
+
+    def look(self, person: str, send_key: str, *, now: datetime) -> Standing | None:
+        """How things stand, read consistently; None if nobody ever claimed, a lapsed Claim if nobody holds it now."""
+        ...
+
+    def claim(self, person: str, send_key: str, *, now: datetime, lease: timedelta) -> Standing:
+        """Take the claim, or say how things stand."""
+        ...
+
+    def calling(self, claim: Claim, *, now: datetime, lease: timedelta) -> None:
+        """About to call the provider; from here on silence means unknown. The call ends within `lease`."""
+        ...
+
+    def sent(self, claim: Claim, receipt: Receipt) -> None:
+        """The provider took it, by its answer or by the evidence of its events."""
+        ...
+
+    def refused(self, claim: Claim, reason: str) -> None:
+        """No mail will come of it."""
+        ...
+
+    def unknown(self, claim: Claim) -> None:
+        """The call ended without an answer."""
+        ...
+
+    def release(self, claim: Claim) -> None:
+        """Surely not sent: the next delivery may claim it at once."""
+        ...
+
+
+class Published(Protocol):
+    """Triggers, providers and templates as `espial apply` published them; a stale copy serves when a refresh fails.
+
+    Each raises TryAgain when nothing was ever loaded and the store is away.
+    """
+
+    def trigger(self, name: str) -> Trigger | None:
+        """None when there is no such trigger (any more)."""
+        ...
+
+    def triggers(self) -> Sequence[Trigger]:
+        """Every trigger, whatever its status."""
+        ...
+
+    def provider(self, name: str) -> Mapping[str, Any]:
+        """A provider's settings (definitions/providers/). Raises Refused("unknown_provider")."""
+        ...
+
+    def template(self, name: str) -> Mapping[str, Any]:
+        """A compiled template (`espial.templates.compile`). Raises Refused("unknown_template")."""
+        ...
+
+
+class People(Protocol):
+    """Who is who and what is known of them."""
+
+    def load(self, key: PersonKey) -> PersonView:
+        """The person behind the key: every joined key's profile, runs and unexpired events, read consistently.
+
+        A key that would join two people is a conflict and is not followed (see `PersonView.conflicts`).
+        """
+        ...
+
+    def merge(self, event: Event) -> None:
+        """Take over what the event says of its person, and that its keys belong together. Repeating it is harmless.
+
+        Raises TryAgain when another writer keeps getting in between.
+        """
+        ...
+
+
+class Runs(Protocol):
+    """The runs of triggers, one per person, trigger and key."""
+
+    def get(self, person: str, trigger: str, key: str) -> Run | None:
+        """The run as last written, read consistently."""
+        ...
+
+    def put(self, run: Run, previous: Run | None) -> bool:
+        """Write the run in the place of `previous`; False when that is no longer what is stored."""
+        ...
+
+    def finish(self, run: Run, state: State, *, closed_at: datetime, reason: str = "", ended_by: str = "") -> bool:
+        """End a waiting run; False when it has moved on to another version or has already ended."""
+        ...
+
+
+class Decided(NamedTuple):
+    """A decision as it was stored."""
+
+    id: str
+    decided_at: datetime
+    trigger: str
+    key: str
+    version: str
+    decision: Decision
+
+
+class Decisions(Protocol):
+    """Why each message was or was not sent, with every rule's value."""
+
+    def record(self, person: str, decision: Decision, run: Run, *, now: datetime) -> str:
+        """Returns its id, the same for the same run version, outcome and reason."""
+        ...
+
+    def of_person(self, person: str, *, trigger: str | None = None, limit: int = 100) -> list[Decided]:
+        """Newest first."""
+        ...
+
+
+class Timers(Protocol):
+    """Something to look at later, durable: it comes back on the SendQueue."""
+
+    def at(self, due_at: datetime, message: Mapping[str, Any], key: str, *, now: datetime) -> None:
+        """Put the message on the SendQueue at `due_at` (at once if that has passed), at least once.
+
+        `key` names the timer: asking again with the same key and time is the same timer. Raises TryAgain.
+        """
         ...

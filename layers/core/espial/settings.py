@@ -21,3 +21,84 @@ class Settings:
         if missing:
             raise RuntimeError(f"{cls.__name__}: missing environment variables: {', '.join(missing)}")
         return cls(**{field: env[name] for field, name in names.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSettings(Settings):
+    """What receive_webhook and receive_tracking read."""
+
+    raw_queue_url: str
+    store_bucket: str
+    public_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordEventsSettings(Settings):
+    """What record_events reads."""
+
+    events_table: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishEventsSettings(Settings):
+    """What publish_events reads; `publish_everything` is `true` or `false`."""
+
+    event_bus: str
+    store_bucket: str
+    publish_everything: str
+
+
+@dataclass(frozen=True, slots=True)
+class SplitExportSettings(Settings):
+    """What split_export reads."""
+
+    events_table: str
+    store_bucket: str
+    chunk_queue_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordExportSettings(Settings):
+    """What record_export reads."""
+
+    events_table: str
+    store_bucket: str
+    chunk_queue_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepExportsSettings(Settings):
+    """What sweep_exports reads."""
+
+    events_table: str
+    store_bucket: str
+    exports_bucket: str
+    chunk_queue_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSettings(Settings):
+    """What makes timers: waits of up to `short_wait_seconds` are SQS delays, longer ones schedules."""
+
+    send_queue_url: str
+    send_queue_arn: str
+    schedule_group: str
+    schedule_role_arn: str
+    short_wait_seconds: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunTriggersSettings(WaitSettings):
+    """What run_triggers reads."""
+
+    events_table: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessageSettings(WaitSettings):
+    """What send_message reads."""
+
+    events_table: str
+    store_bucket: str

@@ -5,8 +5,43 @@ Everything is made once per process, on first use, and imported late, so that a 
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from espial.exports.files import ChunkQueue, ExportLedger, ExportObjects
+    from espial.ports import (
+        Claims,
+        Connections,
+        Decisions,
+        DeliveryQueue,
+        EventBus,
+        EventStore,
+        People,
+        Published,
+        Quarantine,
+        RawArchive,
+        Runs,
+        Timers,
+    )
+    from espial.senders import Sender
+    from espial.services.deliver import Deliverer
+    from espial.services.publish_events import Wanted
+    from espial.services.record_export import ChunkRecorder
+    from espial.services.run_triggers import TriggerRunner
+    from espial.services.split_export import Splitter
+    from espial.settings import (
+        ReceiverSettings,
+        RecordExportSettings,
+        RunTriggersSettings,
+        SendMessageSettings,
+        WaitSettings,
+    )
+    from espial.stores.aws_http import AwsClient
 
 
 @cache
@@ -23,3 +58,254 @@ def client(service: str) -> Any:
         tcp_keepalive=True,
     )
     return boto3.client(service, config=config)
+
+
+@cache
+def aws(service: str) -> AwsClient:
+    """A client of the acknowledging path: no SDK behind it (docs/decisions/0001-receiver-without-sdk.md)."""
+    from espial.stores.aws_http import AwsClient
+
+    return AwsClient(service, os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"])
+
+
+@cache
+def receiver_settings() -> ReceiverSettings:
+    """What both receivers read."""
+    from espial.settings import ReceiverSettings
+
+    return ReceiverSettings.from_env()
+
+
+@cache
+def connections(store_bucket: str) -> Connections:
+    """The published connections; workers use them too."""
+    from espial.stores.connections import PublishedConnections
+
+    return PublishedConnections(aws, store_bucket)
+
+
+@cache
+def raw_queue() -> DeliveryQueue:
+    """RawQueue, with S3 for what is too big for it."""
+    from espial.stores.delivery_queue import SqsDeliveryQueue
+
+    settings = receiver_settings()
+    return SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket)
+
+
+@cache
+def events_table(table: str) -> EventStore:
+    """EventsTable."""
+    from espial.stores.events_table import EventsTable
+
+    return EventsTable(client("dynamodb"), table)
+
+
+@cache
+def archive(store_bucket: str) -> RawArchive:
+    """The raw archive."""
+    from espial.stores.archive import S3Archive
+
+    return S3Archive(client("s3"), store_bucket)
+
+
+@cache
+def quarantine(store_bucket: str) -> Quarantine:
+    """Everything refused after it was accepted."""
+    from espial.stores.quarantine import S3Quarantine
+
+    return S3Quarantine(client("s3"), store_bucket)
+
+
+@cache
+def spilled(store_bucket: str) -> Callable[[str], bytes]:
+    """Reads a body that was too big for its queue, by the pointer in its message."""
+    s3 = client("s3")
+    return lambda key: bytes(s3.get_object(Bucket=store_bucket, Key=key)["Body"].read())
+
+
+@cache
+def event_bus(bus: str) -> EventBus:
+    """The bus that rules route from."""
+    from espial.stores.bus import EventBridgeBus
+
+    return EventBridgeBus(client("events"), bus)
+
+
+@cache
+def wanted(store_bucket: str) -> Wanted:
+    """The event types that the published definitions want on the bus."""
+    import time
+
+    from espial.services.publish_events import Wanted
+    from espial.stores.definitions_bucket import DefinitionsBucket
+
+    return Wanted(DefinitionsBucket(client("s3"), store_bucket).active, time.monotonic)
+
+
+@cache
+def export_objects() -> ExportObjects:
+    """The exports bucket's objects."""
+    from espial.stores.export_objects import S3Objects
+
+    return S3Objects(client("s3"))
+
+
+@cache
+def export_ledger(table: str) -> ExportLedger:
+    """Which export files and chunks are planned, queued, done or failed."""
+    from espial.stores.export_ledger import DynamoExportLedger
+
+    return DynamoExportLedger(client("dynamodb"), table)
+
+
+@cache
+def chunk_queue(queue_url: str) -> ChunkQueue:
+    """Work for record_export."""
+    from espial.stores.chunk_queue import SqsChunkQueue
+
+    return SqsChunkQueue(client("sqs"), queue_url)
+
+
+def splitter(events_table: str, store_bucket: str, chunk_queue_url: str, now: datetime) -> Splitter:
+    """Plans export files; `now` is this invocation's instant."""
+    from espial.services.split_export import Splitter
+
+    return Splitter(
+        connections=connections(store_bucket),
+        objects=export_objects(),
+        ledger=export_ledger(events_table),
+        queue=chunk_queue(chunk_queue_url),
+        quarantine=quarantine(store_bucket),
+        now=now,
+    )
+
+
+def chunk_recorder(settings: RecordExportSettings, now: datetime, time_left: Callable[[], float]) -> ChunkRecorder:
+    """Records chunks of export files; `now` and `time_left` (ms) are this invocation's."""
+    from espial.services.record_export import ChunkRecorder
+
+    return ChunkRecorder(
+        connections=connections(settings.store_bucket),
+        objects=export_objects(),
+        ledger=export_ledger(settings.events_table),
+        queue=chunk_queue(settings.chunk_queue_url),
+        store=events_table(settings.events_table),
+        quarantine=quarantine(settings.store_bucket),
+        now=now,
+        time_left=time_left,
+    )
+
+
+@cache
+def published(store_bucket: str) -> Published:
+    """Triggers, providers and templates as they were last applied."""
+    import time
+
+    from espial.stores.definitions_bucket import DefinitionsBucket
+    from espial.stores.published_templates import PublishedTemplates
+
+    return PublishedTemplates(DefinitionsBucket(client("s3"), store_bucket), time.monotonic)
+
+
+@cache
+def people(table: str) -> People:
+    """Who is who and what is known of them."""
+    from espial.stores.people_table import PeopleTable
+
+    return PeopleTable(client("dynamodb"), table)
+
+
+@cache
+def runs(table: str) -> Runs:
+    """The runs of triggers."""
+    from espial.stores.people_table import RunsTable
+
+    return RunsTable(client("dynamodb"), table)
+
+
+@cache
+def decisions(table: str) -> Decisions:
+    """Why each message was or was not sent."""
+    from espial.stores.people_table import DecisionsTable
+
+    return DecisionsTable(client("dynamodb"), table)
+
+
+@cache
+def timers(settings: WaitSettings) -> Timers:
+    """Waits that end on the SendQueue; the scheduler's client is made for the first long one."""
+    from espial.stores.timers import SqsAndSchedulerTimers
+
+    return SqsAndSchedulerTimers(
+        lambda: client("sqs"),
+        lambda: client("scheduler"),
+        queue_url=settings.send_queue_url,
+        queue_arn=settings.send_queue_arn,
+        group=settings.schedule_group,
+        role_arn=settings.schedule_role_arn,
+        short_wait_seconds=int(settings.short_wait_seconds),
+    )
+
+
+@cache
+def trigger_runner(settings: RunTriggersSettings) -> TriggerRunner:
+    """Acts on one event for every trigger."""
+    from espial.services.run_triggers import TriggerRunner
+
+    return TriggerRunner(
+        people=people(settings.events_table),
+        runs=runs(settings.events_table),
+        decisions=decisions(settings.events_table),
+        timers=timers(settings),
+        events=events_table(settings.events_table),
+    )
+
+
+@cache
+def sending_client(service: str) -> Any:
+    """A boto3 client for senders: never retried by itself, since a repeated call could be a second mail."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(service, config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}))
+
+
+@cache
+def sender(name: str, published: str) -> Sender:
+    """The sender behind a provider, by its published settings (JSON, so that a change makes a new one)."""
+    import json
+
+    from espial import senders
+
+    found = json.loads(published)
+    return senders.load(found["sender"])(name, found, sending_client)
+
+
+@cache
+def deliverer(settings: SendMessageSettings) -> Deliverer:
+    """Sends each message once."""
+    import json
+    from datetime import UTC, datetime
+
+    from espial.services.deliver import Deliverer
+
+    return Deliverer(
+        people=people(settings.events_table),
+        runs=runs(settings.events_table),
+        decisions=decisions(settings.events_table),
+        timers=timers(settings),
+        claims=claims(settings.events_table),
+        events=events_table(settings.events_table),
+        published=published(settings.store_bucket),
+        sender=lambda name, found: sender(name, json.dumps(found, sort_keys=True)),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+@cache
+def claims(table: str) -> Claims:
+    """The right to send an occasion's message."""
+    from espial.stores.claims_table import ClaimsTable
+
+    return ClaimsTable(client("dynamodb"), table)

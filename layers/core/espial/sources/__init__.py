@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 from espial.deliveries import Arrival, Item, RawDelivery, Reply
 from espial.errors import UnknownConnection
+from espial.verify import Verify
 from espial.vocabulary import EventType
 
 NAMES = ("braze", "segment", "sendgrid")
@@ -26,9 +26,9 @@ EventFields = dict[str, Any]
 """What `normalise` returns: the canonical fields it knows (`espial.events.Event`), nested as plain dicts.
 
 Never event_id, platform, connection, received_at, mode or raw: those are the core's to fill in.
+`identified_at`, optional, is the instant that goes into the event id where `occurred_at` is computed from
+something that a retry changes (a clock correction); it is not kept.
 """
-
-Verify = Callable[[RawDelivery, Sequence[bytes], datetime], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,8 @@ class Source:
     """A platform: how to prove, split, read and identify what it reports.
 
     name          equals the module name.
-    verify        (delivery, secrets, now) -> None; raises only SignatureError, whatever the bytes.
+    verify        (delivery, secrets, now, max_age=None) -> None; raises only SignatureError, whatever the bytes.
+                  `max_age` is the connection's setting `max_age_seconds`.
     split         exact body bytes -> items, cheap and total; raises MalformedDelivery if the envelope is unreadable.
     event_types   the platform's vocabulary -> ours; docs, matrix and tests read it. Unlisted becomes `unknown`.
     normalise     (item, arrival) -> canonical fields; raises MalformedItem(reason, path=...) if it must.

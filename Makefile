@@ -1,0 +1,91 @@
+# Everything a developer runs. `make help` lists it; nothing is installed outside .local/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENVS := .local/venv
+UV := $(CURDIR)/$(VENVS)/tools/bin/uv
+DEV := $(VENVS)/dev/bin
+SAM := SAM_CLI_TELEMETRY=0 $(VENVS)/sam/bin/sam
+export PYTHONPATH := $(CURDIR)/layers/core:$(CURDIR)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# ── environments, from hashed locks ──
+$(VENVS)/tools/.made: requirements/tools.txt
+	@echo "setting up: tools"
+	@$(PYTHON) -c 'import sys; sys.exit("Espial needs Python 3.11 or newer, not " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv --clear $(VENVS)/tools
+	@$(VENVS)/tools/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENVS)/%/.made: requirements/%.txt $(VENVS)/tools/.made
+	@echo "setting up: $*"
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENVS)/$*
+	@$(UV) pip install --quiet --python $(VENVS)/$*/bin/python --require-hashes -r $<
+	@if [ $* = dev ]; then $(install-espial); fi
+	@touch $@
+
+# The `espial` command runs from the source tree.
+define install-espial
+	echo "$(CURDIR)/layers/core" > "$$($(DEV)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/espial.pth"; \
+	printf '#!/bin/sh\nexec "%s" -m espial.cli "$$@"\n' "$(CURDIR)/$(DEV)/python" > $(DEV)/espial; chmod +x $(DEV)/espial
+endef
+
+setup: $(VENVS)/dev/.made $(VENVS)/sam/.made $(VENVS)/cloud/.made ## make the environments under .local/
+lock: $(VENVS)/tools/.made ## renew the hashed locks
+	UV=$(UV) requirements/compile.sh
+
+# ── build ──
+BUILD := .local/build
+SOURCES := template.yaml $(shell find layers functions -type f -not -path '*/__pycache__/*')
+# For this machine: the functions run under the local cloud's own interpreter.
+$(BUILD)/template.yaml: $(SOURCES) $(VENVS)/sam/.made $(VENVS)/cloud/.made
+	@echo "building the stack"
+	@mkdir -p .local
+	@UV=$(UV) TARGET=$$($(VENVS)/cloud/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') PLATFORM= \
+		COMPILER=$(CURDIR)/$(VENVS)/cloud/bin/python $(SAM) build --build-dir $(BUILD) >.local/build.log 2>&1 || { cat .local/build.log; exit 1; }
+	@touch $@
+
+build: $(BUILD)/template.yaml ## build the stack for this machine
+build-aws: setup ## build the stack for AWS (python3.13 on arm64): what `sam deploy` sends
+	UV=$(UV) $(SAM) build
+
+# For Lambda's own image, which `sam local invoke` runs: python3.13 on this machine's architecture.
+RUNTIME := .local/build-runtime
+$(RUNTIME)/template.yaml: $(SOURCES) $(VENVS)/sam/.made $(VENVS)/tools/.made
+	@echo "building the stack for Lambda's runtime"
+	@mkdir -p .local
+	@UV=$(UV) TARGET=3.13 PLATFORM=$$(uname -m)-unknown-linux-gnu $(SAM) build --build-dir $(RUNTIME) >.local/build.log 2>&1 || { cat .local/build.log; exit 1; }
+	@touch $@
+
+# ── run ──
+demo: setup build ## the main job on the local cloud, from webhook to email
+	@$(DEV)/python -m local.demo
+up: setup build ## start a stack to play with; prints its URLs
+	@$(DEV)/python -m local.stack up
+down: ## end what `make up` started
+	@if [ -x $(DEV)/python ]; then $(DEV)/python -m local.stack down; fi
+logs: ## what the functions of `make up` log
+	@$(DEV)/python -m local.stack logs
+# make invoke FUNCTION=receive_webhook EVENT=events/invoke/receive_webhook/<case>.json   (needs a Docker engine)
+SAM_LOCAL_FLAGS ?=
+invoke: setup build $(RUNTIME)/template.yaml ## run one function in Lambda's image: FUNCTION=… EVENT=…
+	@$(DEV)/python -m local.invoke $(FUNCTION) $(EVENT) $(SAM_LOCAL_FLAGS)
+invoke-all: setup build $(RUNTIME)/template.yaml ## every function on every event of events/invoke/
+	@$(DEV)/python -m local.invoke all $(SAM_LOCAL_FLAGS)
+samples: setup ## write events/invoke/ anew from the sample library
+	@$(DEV)/python -m local.invoke_events
+
+# ── check ──
+test: setup build ## every test
+	$(DEV)/pytest -q $(PYTEST)
+lint: setup ## format, lint, import contracts, template
+	$(DEV)/ruff format --check . && $(DEV)/ruff check .
+	$(DEV)/lint-imports --no-logo
+	$(DEV)/cfn-lint template.yaml
+types: setup ## mypy, strict
+	$(DEV)/mypy layers/core/espial local tests
+pr: lint types test ## everything before a merge
+
+.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples test lint types pr

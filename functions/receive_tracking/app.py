@@ -1,0 +1,27 @@
+"""ANY /v1/{proxy+}: a Segment-compatible tracking call, checked, queued and answered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from espial import wiring
+from espial.edge import serve
+from espial.gateway import Outcome, Request
+from espial.logs import logger, metrics
+from espial.services.receive_tracking import receive_tracking
+
+# In the init phase, which has a whole processor: only the connection itself is left to the first request.
+settings = wiring.receiver_settings()
+connections = wiring.connections(settings.store_bucket)
+queue = wiring.raw_queue()
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    return serve(event, _receive)
+
+
+def _receive(request: Request) -> Outcome:
+    return receive_tracking(request, connections, queue, public_url=settings.public_url, now=datetime.now(UTC))

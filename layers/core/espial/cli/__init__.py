@@ -1,0 +1,1 @@
+"""The `espial` command: for people; never imported by a function."""

@@ -1,0 +1,90 @@
+"""`espial apply`, `validate` and `schema`: definitions from files to the running stack."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from espial.cli import stores
+from espial.cli.output import dump, say
+from espial.cli.stack import Failed, Stack
+from espial.definitions import load, publish
+from espial.definitions.load import Definitions
+from espial.definitions.schemas import KINDS, json_schema
+
+Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of definitions.")]
+Stage = Annotated[str | None, typer.Option(help="Lay stages/<STAGE>.yaml over the definitions.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def apply(
+    ctx: typer.Context,
+    directory: Folder = Path("definitions"),
+    stage: Stage = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put the definitions in force, all or nothing.
+
+    They are checked first, and what changes is shown.
+    """
+    new = publish.bundle(load.load(directory, stage))
+    stack: Stack = ctx.obj
+    bucket = stores.definitions(stack)
+    before = bucket.active()
+    lines = publish.changes(before, new, bucket)
+    if lines and not dry_run:
+        publish.publish(new, bucket, datetime.now(UTC), replaces=before)
+    if as_json:
+        dump({"version": new.version, "changes": lines, "applied": bool(lines) and not dry_run})
+        return
+    for line in lines:
+        say(line)
+    version = new.version[:12]
+    if not lines:
+        say(f"nothing to change: version {version} is in force")
+    elif dry_run:
+        say(f"dry run: version {version} would be put in force; nothing was changed")
+    else:
+        say(f"version {version} is in force")
+
+
+def validate(directory: Folder = Path("definitions"), stage: Stage = None, as_json: Json = False) -> None:
+    """Check the definitions, without AWS.
+
+    Alone and under every stage, or under one.
+    """
+    checked = load.load(directory, stage)
+    for other in [] if stage else load.stages(directory):
+        load.load(directory, other)
+    if as_json:
+        dump(_addresses(checked))
+        return
+    counts = [_count(len(getattr(checked, kind)), kind) for kind in publish.KINDS]
+    say(f"{directory}: valid: {', '.join(counts)}")
+    for name, addresses in _addresses(checked).items():
+        say(f"  {name}: POST {addresses['post']}, files under {addresses['exports']}")
+
+
+def _count(number: int, kind: str) -> str:
+    return f"{number} {kind.removesuffix('s') if number == 1 else kind}"
+
+
+def _addresses(checked: Definitions) -> dict[str, dict[str, str]]:
+    """Where each connection's platform is to post, and to drop its files."""
+    return {
+        name: {"post": connection.path, "exports": connection.export_prefix}
+        for name, connection in checked.connections.items()
+    }
+
+
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
+) -> None:
+    """Print the JSON Schema of a kind, for editors."""
+    if kind not in KINDS:
+        raise Failed(f"no kind {kind!r}: one of {', '.join(KINDS)}")
+    dump(json_schema(kind))

@@ -1,0 +1,159 @@
+"""`espial events` and `espial explain`: what is recorded of a person or campaign, and why a message went out or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from espial import events as canonical
+from espial.cli import stores
+from espial.cli.output import dump, out, plain, say, table
+from espial.cli.stack import Stack
+from espial.events import PersonKey
+from espial.ports import Decided, Stored
+from espial.services.timeline import timeline
+
+Limit = Annotated[int, typer.Option(min=1, help="The newest this many.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs, one object a line.")]
+
+Differing = dict[str, list[dict[str, Any]]]
+"""Event id -> what reports of it say that differ from the recorded one."""
+
+
+def events(
+    ctx: typer.Context,
+    person: Annotated[
+        str | None, typer.Option(metavar="KEY", help="email:, id:, phone:, contact: or session: and a value.")
+    ] = None,
+    campaign: Annotated[str | None, typer.Option(metavar="ID", help="A campaign's or journey's id or name.")] = None,
+    limit: Limit = 200,
+    as_json: Json = False,
+) -> None:
+    """Show what is recorded of a person or campaign.
+
+    A person's events are those under every key that is theirs.
+    """
+    if (person is None) == (campaign is None):
+        raise typer.BadParameter("give --person or --campaign, one of the two")
+    stack: Stack = ctx.obj
+    store = stores.events(stack)
+    if person is not None:
+        keys = stores.keys_of(stack, _key(person))
+        found = timeline(store, lambda _: keys, keys[0], limit=limit)
+        differing = _merged(stores.conflicts(stack).of_person(key) for key in keys)
+    else:
+        newest = sorted(store.of_campaign(str(campaign)), key=lambda stored: stored.event.event_id)
+        found = newest[-limit:]
+        differing = stores.conflicts(stack).of_campaign(str(campaign))
+    if as_json:
+        dump([_plain(stored, differing) for stored in found])
+    elif not found:
+        say(f"nothing is recorded of {person or campaign}")
+    else:
+        _show(found, differing)
+
+
+def explain(
+    ctx: typer.Context,
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="As for `events --person`.")],
+    trigger: Annotated[str, typer.Argument(metavar="TRIGGER", help="The trigger's name.")],
+    limit: Limit = 20,
+    as_json: Json = False,
+) -> None:
+    """Show why a trigger sent a message, or did not.
+
+    Every decision about the person, with each rule, what it found and its verdict.
+    """
+    stack: Stack = ctx.obj
+    store = stores.decisions(stack)
+    found = [
+        decided
+        for key in stores.keys_of(stack, _key(person))
+        for decided in store.of_person(str(key), trigger=trigger, limit=limit)
+    ]
+    found.sort(key=lambda decided: decided.decided_at)
+    if as_json:
+        dump([_decision(decided) for decided in found[-limit:]])
+    elif not found:
+        say(f"{trigger} has decided nothing about {person}")
+    for decided in [] if as_json else found[-limit:]:
+        _tell(decided)
+
+
+def _key(person: str) -> PersonKey:
+    try:
+        return PersonKey.parse(person)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
+def _merged(found: Iterable[Differing]) -> Differing:
+    return {event_id: reports for one in found for event_id, reports in one.items()}
+
+
+def _show(found: list[Stored], differing: Differing) -> None:
+    rows = []
+    for stored in found:
+        event = stored.event
+        campaign = event.campaign
+        name = (campaign.name or campaign.id or campaign.journey_name or campaign.journey_id) if campaign else None
+        kind = f"{event.type.value} !" if event.event_id in differing else event.type.value
+        link = event.link.url if event.link else None
+        about = "\n".join(text.replace("\n", " ") for text in (name, link) if text)
+        rows.append((_instant(event.occurred_at), kind, event.platform, "\n".join(stored.via), about))
+    table(("time (UTC)", "type", "platform", "via", "campaign, link"), rows, whole=4)
+    say(f"{len(found)} events")
+    if differing:
+        say("! another report of the same event says something else; --json shows it")
+
+
+def _plain(stored: Stored, differing: Differing) -> dict[str, Any]:
+    event: dict[str, Any] = msgspec.json.decode(canonical.encode(stored.event))
+    return {**event, "via": list(stored.via), "conflicts": differing.get(stored.event.event_id, [])}
+
+
+def _tell(decided: Decided) -> None:
+    decision = decided.decision
+    until = f" until {_instant(decision.until)}" if decision.until else ""
+    out.print(f"{_instant(decided.decided_at)}  {decision.outcome}{until}: {plain(decision.reason)}", style="bold")
+    say(f"  {decided.trigger}, key {plain(decided.key)}, after event {decided.version}")
+    rows = [
+        (
+            "yes" if rule.verdict else "NO",
+            rule.name,
+            " ".join(filter(None, (_value(rule.value), rule.detail and f"({rule.detail})"))),
+        )
+        for rule in decision.rules
+    ]
+    if rows:
+        table(("holds", "rule", "found"), rows, whole=2)
+
+
+def _value(value: Any) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _decision(decided: Decided) -> dict[str, Any]:
+    decision = decided.decision
+    return {
+        "id": decided.id,
+        "decided_at": decided.decided_at.isoformat(),
+        "trigger": decided.trigger,
+        "key": decided.key,
+        "version": decided.version,
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "until": decision.until.isoformat() if decision.until else None,
+        "rules": [
+            {"name": rule.name, "value": rule.value, "verdict": rule.verdict, "detail": rule.detail}
+            for rule in decision.rules
+        ],
+    }
+
+
+def _instant(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

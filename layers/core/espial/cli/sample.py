@@ -1,0 +1,109 @@
+"""`espial send-sample`: a sample of a platform, signed afresh with the local stack's secret and posted to its API."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+
+from espial import signing, sources
+from espial.cli.output import plain, say
+from espial.cli.secrets import kept_file, signing_secrets
+from espial.cli.stack import Failed, Stack
+from espial.definitions import load
+from espial.definitions.models import TRACKING, ConnectionDefinition
+
+TIMEOUT_SECONDS = 30
+PREFERRED = "all-types"
+"""The case to send when none is named, where the platform has it."""
+
+
+def send_sample(  # noqa: PLR0917 - options of a command
+    ctx: typer.Context,
+    platform: Annotated[str, typer.Argument(metavar="PLATFORM", help=f"One of {', '.join(sources.NAMES)}.")],
+    connection: Annotated[str | None, typer.Option(help="Default: the platform's first.")] = None,
+    case: Annotated[str | None, typer.Option(help=f"The sample's name. Default: {PREFERRED}, else the first.")] = None,
+    url: Annotated[str | None, typer.Option(help="Post here instead of to the stack's API.")] = None,
+    samples: Annotated[Path, typer.Option(help="The sample library.")] = Path("events/sources"),
+    directory: Annotated[Path, typer.Option("--dir", help="The folder of definitions.")] = Path("definitions"),
+) -> None:
+    """Post a sample as the platform would, signed now.
+
+    A sample that is about a bad or missing signature keeps it.
+    """
+    stack: Stack = ctx.obj
+    sample = _sample(samples / platform, case)
+    target = _connection(list(load.load(directory).connections.values()), platform, connection)
+    body, meta = sample.read_bytes(), _meta(sample)
+    headers = {**_signature(target, body, meta), **meta.get("headers", {})}
+    base = url or (stack.tracking_url if platform == TRACKING else stack.api_url)
+    path = urlsplit(meta.get("url", "")).path or target.path
+    answer, milliseconds = _post(base if url else base + path, headers, body)
+    say(f"{sample.stem}: {len(body):,} bytes to {path}")
+    said = f": {plain(answer.text[:200])}" if answer.text else ""
+    say(f"{answer.status_code} {answer.reason_phrase} in {milliseconds:.0f} ms{said}")
+    if not answer.is_success:
+        raise Failed("the sample was not accepted")
+
+
+def _sample(folder: Path, case: str | None) -> Path:
+    known = {path.stem: path for path in sorted(folder.glob("*.body"))}
+    if not known:
+        raise Failed(f"no samples in {folder}")
+    if case is None:
+        return known.get(PREFERRED) or next(iter(known.values()))
+    if case not in known:
+        raise Failed(f"no sample {case!r} in {folder} (known: {', '.join(known)})")
+    return known[case]
+
+
+def _meta(sample: Path) -> dict[str, Any]:
+    """The sample's own notes: `url`, `headers`, `unsigned`, `received_at`, `signed_at`; none is needed."""
+    path = sample.with_suffix(".meta.toml")
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as exc:
+        raise Failed(f"{path}: {exc}") from exc
+
+
+def _connection(known: list[ConnectionDefinition], platform: str, name: str | None) -> ConnectionDefinition:
+    for connection in known:
+        if connection.platform == platform and name in (None, connection.name):
+            return connection
+    names = ", ".join(connection.name for connection in known if connection.platform == platform)
+    raise Failed(f"no {platform} connection{f' named {name!r}' if name else ''} is defined (known: {names or 'none'})")
+
+
+def _signature(connection: ConnectionDefinition, body: bytes, meta: dict[str, Any]) -> dict[str, str]:
+    """The headers that prove the body, as old as the sample wants. Raises Failed where only the platform can sign."""
+    if meta.get("unsigned") or connection.unsigned:
+        return {"content-type": "application/json"}
+    kept = signing_secrets().get(connection.name)
+    if kept is None:
+        raise Failed(f"{kept_file()} has no secret of {connection.name}: run `espial local-secrets` first")
+    now = datetime.now(UTC)
+    if "signed_at" in meta:
+        now += meta["signed_at"] - meta["received_at"]
+    return signing.sign(connection.platform, kept["signing"].encode(), body, now)
+
+
+def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[httpx.Response, float]:
+    """The answer and how long it took, in milliseconds. Raises Failed when there is none."""
+    parts = urlsplit(url)
+    if parts.hostname and parts.hostname.endswith(".localhost"):  # not every resolver knows these names
+        headers = {**headers, "host": parts.netloc}
+        url = parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl()
+    started = time.monotonic()
+    try:
+        answer = httpx.post(url, headers=headers, content=body, timeout=TIMEOUT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise Failed(f"{url}: no answer: {exc}") from exc
+    return answer, (time.monotonic() - started) * 1000

@@ -1,0 +1,105 @@
+"""`espial local-secrets`: throw-away secrets for the local cloud, so that samples can be signed. Never for AWS."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from botocore.exceptions import ClientError
+
+from espial.cli.output import say
+from espial.cli.stack import Failed, Stack, state_file
+from espial.definitions import load
+from espial.signing import new_secret
+
+
+def local_secrets(
+    ctx: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of definitions.")] = Path(
+        "definitions"
+    ),
+    stage: Annotated[str | None, typer.Option(help="Lay stages/<STAGE>.yaml over the definitions.")] = None,
+) -> None:
+    """Make throw-away secrets on the local cloud.
+
+    One for every connection, under its first reference; the halves that sign go to .local/secrets.json.
+    """
+    stack: Stack = ctx.obj
+    if not stack.is_local:
+        raise Failed("local-secrets works on the local cloud only: start it with `make up`")
+    kept = signing_secrets()
+    for name, connection in load.load(directory, stage).connections.items():
+        for reference in connection.secrets[:1]:
+            held = kept.get(name)
+            if held is None or held["reference"] != reference:
+                secret = new_secret(connection.platform, os.urandom(32))
+                held = {
+                    "reference": reference,
+                    "secret": secret.accepted.decode(),
+                    "signing": secret.signing.decode(),
+                }
+            kept[name] = held
+            changed = _put(stack, reference, held["secret"])
+            say(f"{name}: {reference} is {'set' if changed else 'set already'}")
+    _keep(kept)
+
+
+def kept_file() -> Path:
+    """Beside the file that says where the local stack is."""
+    return state_file().with_name("secrets.json")
+
+
+def signing_secrets() -> dict[str, dict[str, str]]:
+    """Connection -> its `reference`, the `secret` stored there and the `signing` half. Raises Failed if damaged."""
+    try:
+        kept: dict[str, dict[str, str]] = json.loads(kept_file().read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as exc:
+        raise Failed(f"{kept_file()} is not JSON: remove it and run `espial local-secrets` again") from exc
+    return kept
+
+
+def _keep(kept: dict[str, dict[str, str]]) -> None:
+    """Write the file so that it is never readable by others, not even for an instant, and never half written."""
+    path = kept_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(kept, file, indent=2)
+    draft.replace(path)
+
+
+def _put(stack: Stack, reference: str, value: str) -> bool:
+    """Make the secret be `value`; False if it is already."""
+    store, _, name = reference.partition(":")
+    return (_put_secret if store == "secretsmanager" else _put_parameter)(stack, name, value)
+
+
+def _put_secret(stack: Stack, name: str, value: str) -> bool:
+    client: Any = stack.client("secretsmanager")
+    try:
+        if client.get_secret_value(SecretId=name)["SecretString"] == value:
+            return False
+        client.put_secret_value(SecretId=name, SecretString=value)
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+        client.create_secret(Name=name, SecretString=value)
+    return True
+
+
+def _put_parameter(stack: Stack, name: str, value: str) -> bool:
+    client: Any = stack.client("ssm")
+    try:
+        if client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"] == value:
+            return False
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] != "ParameterNotFound":
+            raise
+    client.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
+    return True

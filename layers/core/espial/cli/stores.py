@@ -1,0 +1,83 @@
+"""The stores behind the commands, for one stack: the command line's own composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from espial.cli.stack import Failed, Stack
+from espial.events import PersonKey
+from espial.stores.aws_http import AwsClient
+from espial.stores.conflicts import ConflictsTable
+from espial.stores.definitions_bucket import DefinitionsBucket
+from espial.stores.delivery_queue import SqsDeliveryQueue
+from espial.stores.events_table import EventsTable
+from espial.stores.export_ledger import DynamoExportLedger
+from espial.stores.export_objects import S3Objects
+from espial.stores.people_table import DecisionsTable, PeopleTable
+from espial.stores.quarantine import S3Quarantine
+from espial.stores.sigv4 import Credentials
+
+
+def definitions(stack: Stack) -> DefinitionsBucket:
+    return DefinitionsBucket(stack.client("s3"), stack.store_bucket)
+
+
+def events(stack: Stack) -> EventsTable:
+    return EventsTable(stack.client("dynamodb"), stack.events_table)
+
+
+def keys_of(stack: Stack, key: PersonKey) -> tuple[PersonKey, ...]:
+    """Every key of the person that `key` names, `key` first."""
+    return PeopleTable(stack.client("dynamodb"), stack.events_table).load(key).keys or (key,)
+
+
+def decisions(stack: Stack) -> DecisionsTable:
+    return DecisionsTable(stack.client("dynamodb"), stack.events_table)
+
+
+def conflicts(stack: Stack) -> ConflictsTable:
+    return ConflictsTable(stack.client("dynamodb"), stack.events_table)
+
+
+def quarantine(stack: Stack) -> S3Quarantine:
+    return S3Quarantine(stack.client("s3"), stack.store_bucket)
+
+
+def export_ledger(stack: Stack) -> DynamoExportLedger:
+    return DynamoExportLedger(stack.client("dynamodb"), stack.events_table)
+
+
+def export_objects(stack: Stack) -> S3Objects:
+    return S3Objects(stack.client("s3"))
+
+
+@contextmanager
+def raw_queue(stack: Stack) -> Iterator[SqsDeliveryQueue]:
+    """RawQueue, by the client the functions use; its connections are closed at the end."""
+    region = stack.session.region_name
+    if not region:
+        raise Failed("which region? set AWS_REGION or the profile's region")
+    credentials = _SessionCredentials(stack)
+    with (
+        closing(AwsClient("sqs", region, credentials=credentials)) as sqs,
+        closing(AwsClient("s3", region, credentials=credentials)) as s3,
+    ):
+        yield SqsDeliveryQueue(sqs, stack.raw_queue_url, s3, stack.store_bucket)
+
+
+class _SessionCredentials:
+    """A person's credentials: profiles and single sign-on, which the functions' own client does not know."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def current(self) -> Credentials:
+        found = self._stack.session.get_credentials()
+        if found is None:
+            raise Failed("no AWS credentials: log in, or set AWS_PROFILE")
+        key = found.get_frozen_credentials()
+        return Credentials(key.access_key, key.secret_key, key.token or "")
+
+    def renew(self) -> None:
+        """The session renews its own."""

@@ -1,0 +1,253 @@
+"""A folder of definitions to checked values. All that is wrong is found at once, with its file, line and field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from espial.definitions import reading
+from espial.definitions.models import NAME, ConnectionDefinition, ProviderDefinition
+from espial.definitions.reading import Document
+from espial.errors import InvalidDefinition
+from espial.templates.compile import compile_template
+from espial.triggers.definition import Trigger
+
+MODELS: Mapping[str, type[BaseModel]] = {
+    "connections": ConnectionDefinition,
+    "providers": ProviderDefinition,
+    "triggers": Trigger,
+}
+"""Folder -> what each of its `<name>.yaml` files must be."""
+
+RESERVED = ("campaigns", "destinations")
+"""Folders that later kinds will use; nothing may lie in them yet."""
+
+FOLDERS = (*MODELS, "templates", "stages")
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Everything under definitions/ for one stage, checked and cross-checked, by name."""
+
+    connections: dict[str, ConnectionDefinition] = field(default_factory=dict)
+    providers: dict[str, ProviderDefinition] = field(default_factory=dict)
+    triggers: dict[str, Trigger] = field(default_factory=dict)
+    templates: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def load(root: Path, stage: str | None = None) -> Definitions:
+    """Read, overlay with `stages/<stage>.yaml` and check. Raises InvalidDefinition with every problem found."""
+    return _Loading(root).run(stage)
+
+
+def stages(root: Path) -> list[str]:
+    """The stages that have an overlay."""
+    return sorted(path.stem for path in (root / "stages").glob("*.yaml"))
+
+
+class _Loading:
+    """One reading of a folder. Problems gather here, so that one mistake does not hide the next."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems: list[str] = []
+        self.documents: dict[tuple[str, str], Document] = {}
+
+    def run(self, stage: str | None) -> Definitions:
+        if not self.root.is_dir():
+            raise InvalidDefinition([f"{self.root}: no such folder"])
+        for folder in MODELS:
+            for path in self._files(folder):
+                self._read(folder, path)
+        overlays = {path.stem: self._overlay(path) for path in self._files("stages")}
+        self._stray()
+        if stage is not None and stage not in overlays:
+            known = ", ".join(overlays) or "none"
+            self.problems.append(f"{self.root / 'stages'}: no stage named {stage!r} (known: {known})")
+        elif stage is not None:
+            self._lay_over(overlays[stage])
+        kinds = {folder: self._check(folder) for folder in MODELS}
+        definitions = Definitions(**kinds, templates=self._templates())  # type: ignore[arg-type]
+        self._cross_check(definitions)
+        if self.problems:
+            raise InvalidDefinition(sorted(set(self.problems), key=_in_order))
+        return definitions
+
+    # -- reading
+
+    def _files(self, folder: str) -> Iterator[Path]:
+        for path in sorted((self.root / folder).glob("*")):
+            if _ignored(path):
+                continue
+            if path.is_dir() or path.suffix != ".yaml":
+                self.problems.append(f"{path}: not a definition: {folder}/ holds files named <name>.yaml")
+            elif not NAME.fullmatch(path.stem):
+                self.problems.append(f"{path}: the file's name must be lower-case letters, digits, - and _")
+            else:
+                yield path
+
+    def _document(self, path: Path) -> Document | None:
+        try:
+            return reading.read(path.read_bytes(), str(path))
+        except OSError as exc:
+            self.problems.append(f"{path}: cannot be read: {exc.strerror}")
+        except InvalidDefinition as exc:
+            self.problems += exc.problems
+        return None
+
+    def _read(self, folder: str, path: Path) -> None:
+        document = self._document(path)
+        if document is None:
+            return
+        name = document.data.setdefault("name", path.stem)
+        if name != path.stem:
+            self.problems.append(document.problem(("name",), f"must be {path.stem!r}, as the file is called"))
+            document.data["name"] = path.stem
+        self.documents[folder, path.stem] = document
+
+    def _stray(self) -> None:
+        for path in sorted(self.root.iterdir()):
+            if _ignored(path) or (path.is_dir() and path.name in FOLDERS):
+                continue
+            if path.is_dir() and path.name in RESERVED:
+                self.problems += [f"{inner}: {path.name}/ cannot be applied yet" for inner in path.iterdir()]
+            elif path.is_dir():
+                self.problems.append(f"{path}: no such kind of definition{_meant(path.name, FOLDERS)}")
+            else:
+                self.problems.append(f"{path}: stray file: definitions lie in {', '.join(f'{f}/' for f in FOLDERS)}")
+
+    # -- stages
+
+    def _overlay(self, path: Path) -> Document | None:
+        """An overlay whose every entry names an existing definition; what is wrong with it is left out of it."""
+        overlay = self._document(path)
+        for folder, entries in dict(overlay.data).items() if overlay else ():
+            assert overlay is not None
+            if folder not in MODELS:
+                self.problems.append(overlay.problem((folder,), f"a stage may change {', '.join(MODELS)}"))
+                del overlay.data[folder]
+            elif not isinstance(entries, dict):
+                self.problems.append(overlay.problem((folder,), "must map names to what changes"))
+                del overlay.data[folder]
+            else:
+                self._overlay_entries(overlay, folder, entries)
+        return overlay
+
+    def _overlay_entries(self, overlay: Document, folder: str, entries: dict[str, Any]) -> None:
+        known = [name for kind, name in self.documents if kind == folder]
+        for name, patch in dict(entries).items():
+            at = (folder, name)
+            if name not in known and not (self.root / folder / f"{name}.yaml").exists():
+                self.problems.append(overlay.problem(at, f"no such definition{_meant(name, known)}"))
+            elif not isinstance(patch, dict):
+                self.problems.append(overlay.problem(at, "must map fields to what they are in this stage"))
+            elif "name" in patch:
+                self.problems.append(overlay.problem((*at, "name"), "a stage cannot rename"))
+            elif name in known:
+                continue
+            del entries[name]
+
+    def _lay_over(self, overlay: Document | None) -> None:
+        for folder, entries in overlay.data.items() if overlay else ():
+            for name in entries:
+                base = self.documents[folder, name]
+                self.documents[folder, name] = reading.overlaid(base, overlay, (folder, name))  # type: ignore[arg-type]
+
+    # -- checking
+
+    def _check(self, folder: str) -> dict[str, BaseModel]:
+        checked = {}
+        for (kind, name), document in self.documents.items():
+            if kind != folder:
+                continue
+            try:
+                checked[name] = MODELS[folder].model_validate(document.data)
+            except ValidationError as exc:
+                self.problems += [_problem(document, MODELS[folder], error) for error in exc.errors(include_url=False)]
+        return checked
+
+    def _templates(self) -> dict[str, dict[str, Any]]:
+        compiled = {}
+        for folder in sorted((self.root / "templates").glob("*")):
+            if _ignored(folder):
+                continue
+            if not folder.is_dir():
+                self.problems.append(f"{folder}: not a template: templates/ holds one folder a template")
+                continue
+            try:
+                compiled[folder.name] = compile_template(folder)
+            except InvalidDefinition as exc:
+                self.problems += exc.problems
+        return compiled
+
+    def _cross_check(self, definitions: Definitions) -> None:
+        """What one file says of another: a trigger's template and provider must exist."""
+        templates = [path.name for path in (self.root / "templates").glob("*") if not _ignored(path)]
+        providers = [name for kind, name in self.documents if kind == "providers"]
+        for name, trigger in definitions.triggers.items():
+            document = self.documents["triggers", name]
+            for noun, value, known in (
+                ("template", trigger.send.template, templates),
+                ("provider", trigger.send.provider, providers),
+            ):
+                if value not in known:
+                    what = f"no {noun} named {value!r}{_meant(value, known)}"
+                    self.problems.append(document.problem(("send", noun), what))
+
+
+def _ignored(path: Path) -> bool:
+    return path.name.startswith(".") or path.name == "README.md"
+
+
+def _meant(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """Advice after an unknown word: the nearest known one, or the whole list."""
+    near = get_close_matches(str(word), known, n=1)
+    if near:
+        return f" (did you mean {near[0]}?)"
+    return f" (known: {', '.join(sorted(known)) or 'none'})"
+
+
+def _in_order(problem: str) -> tuple[str, int, str]:
+    file, _, rest = problem.partition(":")
+    line = rest.partition(":")[0]
+    return file, int(line) if line.isdecimal() else 0, problem
+
+
+def _problem(document: Document, model: type[BaseModel], error: ErrorDetails) -> str:
+    """A pydantic error in our words, at its place in the file."""
+    path, words = _path(document, error["loc"]), _words(error, model)
+    blamed, colon, rest = words.partition(": ")
+    if not path and colon and blamed.partition(".")[0] in model.model_fields:
+        path, words = tuple(blamed.split(".")), rest
+    return document.problem(path, words)
+
+
+def _path(document: Document, location: tuple[int | str, ...]) -> reading.Path:
+    """The error's place without the names pydantic adds for unions and validators, which stand in no file."""
+    path: reading.Path = ()
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if (*path, part) in document.marks or last:
+            path = (*path, part)
+    return path
+
+
+def _words(error: ErrorDetails, model: type[BaseModel]) -> str:
+    location, value = error["loc"], error["input"]
+    match error["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            known = [info.alias or name for name, info in model.model_fields.items()] if len(location) == 1 else []
+            return "unknown field" + (_meant(str(location[-1]), known) if known else "")
+        case "value_error":
+            return error["msg"].removeprefix("Value error, ")
+    words = error["msg"].replace("Input should be", "must be").replace("String should", "must")
+    shown = isinstance(value, str | int | float) and location[0] not in ("secrets", "settings")
+    return f"{words}, not {value!r}" if shown else words

@@ -1,0 +1,176 @@
+"""What a connection, a provider and a stage say: the models their files are checked against.
+
+Triggers and templates have their models beside the code that runs them (`espial.triggers.definition`,
+`espial.templates.compile`). Every model is frozen and refuses fields it does not know.
+A validator over several fields opens its message with the field to blame: `secrets: is missing`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parseaddr
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+    model_validator,
+)
+
+from espial import senders, sources
+
+TRACKING = "segment"
+"""The platform whose calls come to `/v1/<call>` from sites and apps, each with its connection's write key."""
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_REFERENCE = re.compile(r"(?:secretsmanager:[A-Za-z0-9/_+=.@-]{1,512}|ssm:[A-Za-z0-9/_.-]{1,1011})")
+_SECRET_SETTING = re.compile(r"secret|password|token|(?:api|write|private|signing)_?key", re.IGNORECASE)
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError("must be lower-case letters, digits, - and _, at most 64 of them, such as `shop-main`")
+    return value
+
+
+def _reference(value: str) -> str:
+    """Never repeats the value: what is refused here may be the secret itself."""
+    if not _REFERENCE.fullmatch(value):
+        raise ValueError(
+            "must be a reference, `secretsmanager:NAME` or `ssm:NAME`, never the secret itself: "
+            "store the value in AWS Secrets Manager and write `secretsmanager:espial/<connection>` here"
+        )
+    return value
+
+
+def _platform(value: str) -> str:
+    if value not in sources.NAMES:
+        raise ValueError(f"no such platform, must be one of {', '.join(sources.NAMES)}")
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    local = parts.hostname in {"localhost", "127.0.0.1"}
+    if not parts.hostname or (parts.scheme != "https" and not (local and parts.scheme == "http")):
+        raise ValueError("must be an https:// address")
+    return value
+
+
+def _sender(value: str) -> str:
+    if value not in senders.NAMES:
+        raise ValueError(f"no such sender, must be one of {', '.join(senders.NAMES)}")
+    return value
+
+
+def _per_message(value: str) -> str:
+    if "{message}" not in _url(value):
+        raise ValueError("must hold `{message}`, so that the page knows whose wish it is")
+    return value
+
+
+def _mailbox(value: str) -> str:
+    local, at, domain = parseaddr(value)[1].rpartition("@")
+    if not at or not local or "." not in domain or not value.isprintable():
+        raise ValueError("must be an address, `shop@example.com` or `The shop <shop@example.com>`")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
+SecretReference = Annotated[
+    str, AfterValidator(_reference), WithJsonSchema({"type": "string", "pattern": f"^{_REFERENCE.pattern}$"})
+]
+Platform = Annotated[str, AfterValidator(_platform), WithJsonSchema({"type": "string", "enum": list(sources.NAMES)})]
+Sender = Annotated[str, AfterValidator(_sender), WithJsonSchema({"type": "string", "enum": list(senders.NAMES)})]
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+
+
+class Definition(BaseModel):
+    """What every kind has: a name, which is the file's, and words for the reader."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: Name = Field(description="Same as the file's name; may be left out.")
+    description: str = Field(default="", description="For people; changes nothing.")
+
+    def published(self) -> dict[str, Any]:
+        """What the functions read: plain JSON without the words for people."""
+        return self.model_dump(mode="json", exclude={"description"})
+
+
+class ConnectionDefinition(Definition):
+    """One account of one platform: who may post to `/in/<platform>/<name>`, whose files lie under `export_prefix`."""
+
+    platform: Platform = Field(description="The platform's name in Espial.")
+    secrets: tuple[SecretReference, ...] = Field(
+        default=(), description="References to every secret accepted now; two while one is being rotated."
+    )
+    account: str = Field(
+        default="",
+        description="Scope of event identity; connections to one workspace share it. Default: the connection's name.",
+    )
+    enabled: StrictBool = Field(default=True, description="false: requests are answered 404, files are left alone.")
+    unsigned: StrictBool = Field(default=False, description="true: accept reports that prove nothing. No secrets then.")
+    public_url: Annotated[str, AfterValidator(_url)] | None = Field(
+        default=None, description="The URL the platform was given, where its signature covers it."
+    )
+    dedupe_days: Annotated[StrictInt, Field(ge=1, le=366)] = Field(
+        default=60, description="How long an event is kept and its duplicates are recognised, in days."
+    )
+    mode: Literal["live", "backfill"] = Field(default="live", description="backfill: record, but trigger nothing.")
+    settings: Mapping[str, Any] = Field(default_factory=dict, description="The platform's own options.")
+
+    @property
+    def export_prefix(self) -> str:
+        """Where in the exports bucket the platform is to drop its files."""
+        return f"exports/{self.platform}/{self.name}/"
+
+    @property
+    def path(self) -> str:
+        """Where the platform posts to, under the API's URL. Tracking calls name their connection by its write key."""
+        return "/v1/batch" if self.platform == TRACKING else f"/in/{self.platform}/{self.name}"
+
+    @model_validator(mode="after")
+    def _secrets_or_unsigned(self) -> Self:
+        if self.unsigned and self.secrets:
+            raise ValueError("unsigned: contradicts `secrets`; keep one of them")
+        if not self.unsigned and "secrets" not in self.model_fields_set:
+            raise ValueError(
+                "secrets: is missing: name where the platform's secret is kept, or write `secrets: []` for a "
+                "connection without a webhook, or `unsigned: true` to accept reports that prove nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_secret_among_settings(self) -> Self:
+        for key, value in self.settings.items():
+            if _SECRET_SETTING.search(key) and not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
+                raise ValueError(f"settings.{key}: reads like a secret; put its reference under `secrets`")
+        return self
+
+    def published(self) -> dict[str, Any]:
+        """The dict of `espial.deliveries.Connection`."""
+        return super().published() | {"account": self.account or self.name, "public_url": self.public_url or ""}
+
+
+class ProviderDefinition(Definition):
+    """One way to hand messages over, and the address they come from."""
+
+    sender: Sender = Field(description="The sender that speaks to it.")
+    from_: Mailbox = Field(alias="from", description="`The shop <shop@example.com>`: the visible sender.")
+    reply_to: Mailbox | None = Field(default=None, description="Where replies go, when not to `from`.")
+    unsubscribe_url: Annotated[str, AfterValidator(_per_message)] | None = Field(
+        default=None, description="The page that takes people off the list; `{message}` becomes the message's key."
+    )
+    configuration_set: str | None = Field(default=None, description="The SES configuration set to send under.")
+
+    def published(self) -> dict[str, Any]:
+        """With `from` under its own name, and nothing that is not set."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"description"}, exclude_none=True)

@@ -1,0 +1,80 @@
+"""What we send: one message to one person, what a sender answers, and the key that makes it happen once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+
+from espial.errors import Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One rendered e-mail. `to` and `from_` are header-safe (see `address` and `mailbox`).
+
+    `send_key` names the occasion (see `send_key`); `tags` are short labels a provider may report back with its
+    events; `headers` are added to the e-mail as they are.
+    """
+
+    to: str
+    from_: str
+    subject: str
+    html: str
+    text: str
+    send_key: str
+    reply_to: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A provider's word that it took the message."""
+
+    provider: str
+    provider_message_id: str
+    at: datetime
+
+
+def send_key(*, trigger: str, person: str, key: str, version: str) -> str:
+    """One mail per trigger, person, run key and version, whatever code sends it and however often (goal 38).
+
+    Opaque and safe in a header, a tag, a URL and a table key, so the provider's own events can carry it back.
+    """
+    occasion = f"{trigger}\x1f{person}\x1f{key}\x1f{version}"
+    return f"s-{blake2b(occasion.encode(), digest_size=16).hexdigest()}"
+
+
+_ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@([^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253})")
+
+
+def address(value: str) -> str:
+    """A bare address that cannot add a header or a second recipient; international domains in ASCII.
+
+    Raises Refused("address_invalid"), without the address: the reason is logged.
+    """
+    match = _ADDRESS.fullmatch(value.strip())
+    if not match:
+        raise Refused("address_invalid")
+    domain = match[1]
+    if domain.isascii():
+        return match[0]
+    try:
+        return f"{match[0][: match.start(1)]}{domain.encode('idna').decode()}"
+    except UnicodeError as exc:
+        raise Refused("address_invalid") from exc
+
+
+def mailbox(name: str, bare: str) -> str:
+    """`name <address>` with the name quoted or encoded as RFC 2047 asks. Raises Refused like `address`."""
+    from email.utils import formataddr  # noqa: PLC0415  only where a display name is made
+
+    return formataddr((one_line(name), address(bare)))
+
+
+def one_line(text: str) -> str:
+    """The text as a header value: every run of white space and control characters is one space."""
+    return re.sub(r"[\s\x00-\x1f\x7f\u2028\u2029]+", " ", text).strip()

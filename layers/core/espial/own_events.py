@@ -1,0 +1,90 @@
+"""Our own events: `message_requested` and `message_skipped`, so that every run ends in one that says why (goal 51).
+
+Made deterministically: the same occasion, outcome and reason give the same event id, whenever and however often the
+code that makes it is run again after a crash.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from espial import events
+from espial.events import Channel, Event, Person, PersonKey
+from espial.messages import Receipt, send_key
+from espial.normalise import Recordable
+from espial.triggers.decision import Decision
+from espial.vocabulary import EventType
+
+PLATFORM = "espial"
+_FIELDS = {kind: field for field, kind in events.KEY_KINDS.items()}
+
+
+class Occasion(Protocol):
+    """What a message is for: one version of one run. A `Run` is one."""
+
+    @property
+    def person(self) -> str: ...
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
+def message_requested(occasion: Occasion, receipt: Receipt, *, channel: Channel) -> Recordable:
+    """A provider took the message at `receipt.at`. Limits count these."""
+    said = {"provider": receipt.provider, "provider_message_id": receipt.provider_message_id}
+    return _event(_Said(EventType.MESSAGE_REQUESTED, "sent", receipt.at, said, channel), occasion)
+
+
+def message_skipped(occasion: Occasion, decision: Decision, *, now: datetime) -> Recordable:
+    """Nothing was or will be sent, for `decision.reason`. The values behind it are in the stored decision."""
+    return _event(_Said(EventType.MESSAGE_SKIPPED, decision.reason, now, {"reason": decision.reason}), occasion)
+
+
+def identifier(occasion: Occasion, outcome: str) -> str:
+    """The id of what came of an occasion.
+
+    Its time part is that of the version, not of the moment, which a repeat after a crash would not know.
+    """
+    identity = (PLATFORM, occasion.person, occasion.trigger, occasion.key, occasion.version, outcome)
+    return events.event_id(_instant(occasion.version), "\x1f".join(identity))
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def _instant(event_id: str) -> datetime:
+    milliseconds = 0
+    for character in event_id[:10]:
+        milliseconds = milliseconds * 32 + _CROCKFORD.index(character)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+class _Said(NamedTuple):
+    type: EventType
+    outcome: str
+    at: datetime
+    properties: dict[str, str]
+    channel: Channel = "none"
+
+
+def _event(said: _Said, occasion: Occasion) -> Recordable:
+    kind, value = PersonKey.parse(occasion.person)
+    about = {"trigger": occasion.trigger, "key": occasion.key, "version": occasion.version}
+    event = Event(
+        event_id=identifier(occasion, said.outcome),
+        type=said.type,
+        platform_type=said.type.value,
+        channel=said.channel,
+        platform=PLATFORM,
+        connection=PLATFORM,
+        occurred_at=said.at,
+        received_at=said.at,
+        person=Person(**{_FIELDS[kind]: value}),
+        send_key=send_key(person=occasion.person, **about),
+        properties={**about, **said.properties},
+    )
+    return Recordable(event, events.encode(event), f"P#{occasion.person}")

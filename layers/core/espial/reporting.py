@@ -1,0 +1,37 @@
+"""What the recording functions tell of a batch: metrics of few dimensions, and failures without anybody's data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from aws_lambda_powertools import single_metric
+from aws_lambda_powertools.metrics import MetricUnit
+
+from espial.errors import TryAgain
+from espial.logs import logger, where
+from espial.services.recorder import Tally
+
+
+def count_outcomes(tally: Tally) -> None:
+    """Metrics `events.new`, `events.duplicate`, `events.conflict`, `events.quarantined`, `events.retried`.
+
+    By platform, and by event type or, where there is none, by reason.
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for outcome, count in tally.counts.items():
+        counts[outcome.verdict, outcome.platform, outcome.what] += count
+    for (verdict, platform, what), count in counts.items():
+        name = f"events.{verdict}"
+        with single_metric(name=name, unit=MetricUnit.Count, value=count, namespace="Espial") as metric:
+            metric.add_dimension("platform", platform)
+            metric.add_dimension("reason" if verdict in ("quarantined", "retried") else "type", what)
+
+
+def log_failures(message: str, failures: Mapping[str, Exception]) -> None:
+    """One line each: a warning for what time mends, an error for what somebody has to."""
+    for name, error in failures.items():
+        if isinstance(error, TryAgain):
+            logger.warning(message, extra={"id": name, "detail": str(error)})
+        else:
+            logger.error(message, extra={"id": name, "detail": where(error)})

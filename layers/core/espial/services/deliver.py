@@ -1,0 +1,388 @@
+"""Send one message exactly once: what SendQueue asks for, decided again in the instant before hand-off.
+
+Steps, and what a crash right after each one leaves for the next delivery of the same queue message:
+
+ 1 look at the claim            nothing
+ 2 load the run                 nothing
+ 3 load the person, decide      nothing; skipping and waiting end here
+ 4 record the decision          nothing: its id is computed, so recording it again changes nothing
+ 5 claim                        claimed: lapses with LEASE, then all goes on as if nothing had happened
+ 6 render                       as 5
+ 7 mark calling                 calling: nobody knows whether 9 happened; settled by evidence, see `_settle`
+ 8 load the person, decide      as 7. What was recorded before this point stops the mail (goal 35)
+ 9 hand over                    as 7
+10 mark sent                    sent: step 1 finds it and goes on with 11
+11 message_requested event      as 10; its id is computed too
+12 end the run                  done
+
+What is refused or skipped goes the same way: the claim, if there is one, is marked refused, then the message_skipped
+event, the decision, the end of the run. The claim is looked at before anything is decided, so that a mail that
+went out is never booked as skipped because of what happened since.
+
+A claim speaks for one version of one run, so whatever becomes of it never mutes a later occasion (goal 40).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from email.utils import parseaddr
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from espial import own_events
+from espial.errors import OutcomeUnknown, Refused, TryAgain
+from espial.events import PersonKey
+from espial.messages import Message, Receipt, address, mailbox, send_key
+from espial.normalise import Recordable
+from espial.people import PersonView
+from espial.ports import (
+    AlreadyRefused,
+    AlreadySent,
+    Claim,
+    Claims,
+    Decisions,
+    EventStore,
+    InProgress,
+    People,
+    Published,
+    Runs,
+    Standing,
+    Timers,
+    Unsettled,
+)
+from espial.senders import Sender, check
+from espial.templates.render import render
+from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, recipient
+from espial.triggers.definition import Trigger
+from espial.triggers.run import Run
+from espial.vocabulary import EventType
+
+LEASE = timedelta(minutes=2)
+"""How long a claim, and then a call, may take: longer than the function may run."""
+
+RECONCILE_WINDOW = timedelta(minutes=15)
+"""How long the provider's events are waited for before an unknown outcome is settled without evidence."""
+
+RECONCILE_STEP = timedelta(minutes=1)
+"""How often the provider's events are looked at meanwhile."""
+
+EXPIRES_DAYS = 60
+"""How long our own events are kept: as long as caps may look back."""
+
+MAX_ATTEMPTS = 3
+"""How often an unknown outcome may be resent where the trigger asks for that."""
+
+EVIDENCE = frozenset(
+    {
+        EventType.QUEUED,
+        EventType.PROCESSED,
+        EventType.SENT,
+        EventType.DELIVERED,
+        EventType.DEFERRED,
+        EventType.BOUNCED,
+        EventType.SOFT_BOUNCED,
+        EventType.BLOCKED,
+        EventType.REJECTED,
+        EventType.DROPPED,
+        EventType.OPENED,
+        EventType.CLICKED,
+        EventType.COMPLAINED,
+        EventType.UNSUBSCRIBED,
+    }
+)
+"""What a provider only reports of a message it took."""
+
+
+class Occasion(NamedTuple):
+    """What one mail is for: a SendQueue message without its time."""
+
+    person: str
+    trigger: str
+    key: str
+    version: str
+
+    @classmethod
+    def of(cls, run: Run) -> Occasion:
+        """What the run would send now."""
+        return cls(run.person, run.trigger, run.key, run.version)
+
+    @property
+    def send_key(self) -> str:
+        """The key under which it is sent once."""
+        return send_key(trigger=self.trigger, person=self.person, key=self.key, version=self.version)
+
+
+What = Literal["sent", "skipped", "waiting", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one queue message; `reason` says why, in a snake_case code."""
+
+    what: What
+    reason: str
+    trigger: str = ""
+
+    def log_fields(self) -> dict[str, Any]:
+        """For the log line: no address, no person."""
+        return {"outcome": self.what, "reason": self.reason, "trigger": self.trigger}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliverer:
+    """The ports of this use-case. `sender` opens a provider by its published settings."""
+
+    people: People
+    runs: Runs
+    decisions: Decisions
+    timers: Timers
+    claims: Claims
+    events: EventStore
+    published: Published
+    sender: Callable[[str, Mapping[str, Any]], Sender]
+    clock: Callable[[], datetime]
+    window: timedelta = field(default=RECONCILE_WINDOW)
+
+    def deliver(self, request: Mapping[str, str]) -> Outcome:
+        """Act on one SendQueue message (`espial.triggers.run.message`), however often it is delivered.
+
+        Raises TryAgain when a store is away; the queue delivers the message again then.
+        """
+        asked = Occasion(request["person"], request["trigger"], request["key"], request["version"])
+        trigger = self.published.trigger(asked.trigger)
+        if trigger is None:
+            return Outcome("nothing", "trigger_removed", asked.trigger)
+        run = self.runs.get(asked.person, asked.trigger, asked.key)
+        standing = self.claims.look(asked.person, asked.send_key, now=self.clock())
+        outcome = None
+        if standing is not None and not isinstance(standing, Claim):
+            outcome = self._resume(asked, trigger, standing)
+        if run is None:
+            return outcome or Outcome("nothing", "no_run", trigger.name)
+        current = Occasion.of(run)
+        if outcome is not None and current == asked:
+            return outcome
+        # the run has moved on to a newer version, and this message may be the only timer it has
+        return self._decide(current, trigger, run)
+
+    # -- before the claim
+
+    def _decide(self, occasion: Occasion, trigger: Trigger, run: Run) -> Outcome:
+        now = self.clock()
+        view = self.people.load(PersonKey.parse(occasion.person))
+        decision = decide(trigger, run, view, now)
+        if decision.outcome != "send":
+            return self._not_sent(trigger, run, view, decision, now)
+        self.decisions.record(occasion.person, decision, run, now=now)
+        return self._claim(occasion, trigger, run, view)
+
+    def _not_sent(self, trigger: Trigger, run: Run, view: PersonView, decision: Decision, now: datetime) -> Outcome:
+        occasion = Occasion.of(run)
+        if decision.outcome == "skip":
+            return self._skipped(occasion, decision, now, exit_of(trigger, run, view))
+        if decision.until is not None:
+            waiting = self._later(occasion, decision.reason, decision.until)
+            self.runs.put(replace(run, timer_at=decision.until), run)
+            return waiting
+        return Outcome("nothing", decision.reason, occasion.trigger)
+
+    # -- under the claim
+
+    def _claim(self, occasion: Occasion, trigger: Trigger, run: Run, view: PersonView) -> Outcome:
+        standing = self.claims.claim(occasion.person, occasion.send_key, now=self.clock(), lease=LEASE)
+        if not isinstance(standing, Claim):
+            return self._resume(occasion, trigger, standing)
+        try:
+            sender, mail = self._prepare(occasion, trigger, run, view)
+            self.claims.calling(standing, now=self.clock(), lease=LEASE)
+            now = self.clock()
+            view = self.people.load(PersonKey.parse(occasion.person))
+        except Refused as exc:
+            return self._refused(occasion, standing, exc)
+        except TryAgain:
+            self.claims.release(standing)
+            raise
+        decision = decide(trigger, run, view, now)
+        if decision.outcome != "send":
+            self.claims.release(standing)
+            return self._not_sent(trigger, run, view, decision, now)
+        if address(recipient(trigger, run, view, now) or "") != mail.to:
+            self.claims.release(standing)
+            raise TryAgain("the address changed meanwhile", after=0)
+        return self._hand_over(occasion, trigger, standing, sender, mail)
+
+    def _prepare(self, occasion: Occasion, trigger: Trigger, run: Run, view: PersonView) -> tuple[Sender, Message]:
+        name = trigger.send.provider
+        settings = self.published.provider(name)
+        sender = self.sender(name, settings)
+        compiled = self.published.template(trigger.send.template)
+        mail = compose(occasion, trigger, run, view, settings=settings, compiled=compiled, now=self.clock())
+        check(sender, mail)
+        return sender, mail
+
+    def _hand_over(self, occasion: Occasion, trigger: Trigger, claim: Claim, sender: Sender, mail: Message) -> Outcome:
+        try:
+            receipt = sender.send(mail, idempotency_key=occasion.send_key)
+        except Refused as exc:
+            return self._refused(occasion, claim, exc)
+        except TryAgain as exc:
+            self.claims.release(claim)
+            return self._later(occasion, "provider_busy", self.clock() + timedelta(seconds=exc.after))
+        except OutcomeUnknown:
+            if sender.idempotent:
+                self.claims.release(claim)
+                return self._later(occasion, "repeating_with_the_same_key", self.clock() + RECONCILE_STEP)
+            self.claims.unknown(claim)
+            return self._settle(occasion, trigger, Unsettled(claim, self.clock()))
+        self.claims.sent(claim, receipt)
+        return self._sent(occasion, trigger, receipt)
+
+    # -- after the call
+
+    def _resume(self, occasion: Occasion, trigger: Trigger, standing: Standing) -> Outcome:
+        """Go on where an earlier delivery of this occasion's message, or another copy of it, got to."""
+        match standing:
+            case AlreadySent(provider, message_id, at):
+                return self._sent(occasion, trigger, Receipt(provider=provider, provider_message_id=message_id, at=at))
+            case AlreadyRefused(reason):
+                return self._skipped(occasion, Decision("skip", reason), self.clock())
+            case InProgress(until):
+                return self._later(occasion, "in_progress", until)
+            case Unsettled():
+                return self._settle(occasion, trigger, standing)
+            case Claim():
+                raise TryAgain("the claim lapsed meanwhile", after=0)
+
+    def _settle(self, occasion: Occasion, trigger: Trigger, unsettled: Unsettled) -> Outcome:
+        """An unknown outcome: by the provider's own events, and if none come in time by the trigger's word."""
+        now = self.clock()
+        view = self.people.load(PersonKey.parse(occasion.person))
+        receipt = evidence(view, occasion.send_key)
+        if receipt is not None:
+            self.claims.sent(unsettled.claim, receipt)
+            return self._sent(occasion, trigger, receipt)
+        if now < unsettled.since + self.window:
+            # counted from the call, so that every copy of the message sets the same timer
+            looks = (now - unsettled.since) // RECONCILE_STEP + 1
+            at = min(unsettled.since + looks * RECONCILE_STEP, unsettled.since + self.window)
+            return self._later(occasion, "outcome_unknown", at)
+        if trigger.send.unknown_outcome == "resend" and unsettled.claim.attempt < MAX_ATTEMPTS:
+            self.claims.release(unsettled.claim)
+            return self._later(occasion, "sending_again", now)
+        self.claims.refused(unsettled.claim, "outcome_unknown")
+        return self._skipped(occasion, Decision("skip", "outcome_unknown"), now)
+
+    def _refused(self, occasion: Occasion, claim: Claim, refusal: Refused) -> Outcome:
+        self.claims.refused(claim, refusal.reason)
+        rule = Rule(refusal.reason, refusal.detail or None, verdict=False)
+        return self._skipped(occasion, Decision("skip", refusal.reason, None, (rule,)), self.clock())
+
+    def _later(self, occasion: Occasion, reason: str, at: datetime) -> Outcome:
+        """Look again at `at`, whatever the run is by then."""
+        name = f"{occasion.person}/{occasion.trigger}/{occasion.key}"
+        self.timers.at(at, {**occasion._asdict(), "due_at": at.isoformat()}, name, now=self.clock())
+        return Outcome("waiting", reason, occasion.trigger)
+
+    # -- the books
+
+    def _sent(self, occasion: Occasion, trigger: Trigger, receipt: Receipt) -> Outcome:
+        self._record(own_events.message_requested(occasion, receipt, channel=trigger.channel))
+        run = self._run(occasion)
+        if run is not None:
+            self.runs.finish(run, "sent", closed_at=receipt.at)
+        return Outcome("sent", "sent", occasion.trigger)
+
+    def _skipped(self, occasion: Occasion, decision: Decision, now: datetime, ended: Ended | None = None) -> Outcome:
+        self._record(own_events.message_skipped(occasion, decision, now=now))
+        run = self._run(occasion)
+        if run is not None:
+            self.decisions.record(occasion.person, decision, run, now=now)
+            if ended is not None:
+                event = ended.event
+                self.runs.finish(
+                    run, "exited", closed_at=event.occurred_at, reason=decision.reason, ended_by=event.event_id
+                )
+            else:
+                self.runs.finish(run, "skipped", closed_at=now, reason=decision.reason)
+        return Outcome("skipped", decision.reason, occasion.trigger)
+
+    def _run(self, occasion: Occasion) -> Run | None:
+        """The run while it is still about this occasion."""
+        run = self.runs.get(occasion.person, occasion.trigger, occasion.key)
+        return run if run is not None and run.version == occasion.version else None
+
+    def _record(self, record: Recordable) -> None:
+        verdict = self.events.add([record], transport="internal", expires_days=EXPIRES_DAYS)[0]
+        if isinstance(verdict, Exception):
+            raise verdict
+
+
+def compose(
+    occasion: Occasion,
+    trigger: Trigger,
+    run: Run,
+    view: PersonView,
+    *,
+    settings: Mapping[str, Any],
+    compiled: Mapping[str, Any],
+    now: datetime,
+) -> Message:
+    """The run's mail, rendered. Raises Refused with the reason it cannot be made."""
+    unsubscribe = str(settings.get("unsubscribe_url") or "").replace("{message}", occasion.send_key)
+    headers: Mapping[str, str] = {}
+    if compiled["category"] == "marketing":
+        if not unsubscribe:
+            raise Refused("no_unsubscribe_url", trigger.send.provider)
+        headers = one_click(unsubscribe)
+    rendered = render(compiled, context(run, view, unsubscribe_url=unsubscribe, now=now))
+    name, sender = parseaddr(settings["from"])
+    return Message(
+        to=address(recipient(trigger, run, view, now) or ""),
+        from_=mailbox(rendered.from_name or name, sender),
+        reply_to=settings.get("reply_to", ""),
+        subject=rendered.subject,
+        html=rendered.html,
+        text=rendered.text,
+        send_key=occasion.send_key,
+        headers=headers,
+        tags={"trigger": trigger.name, "template": trigger.send.template},
+    )
+
+
+def one_click(url: str) -> dict[str, str]:
+    """RFC 8058: the link that mailbox providers POST to, and the promise that one POST is enough."""
+    return {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+
+
+def context(run: Run, view: PersonView, *, unsubscribe_url: str, now: datetime) -> dict[str, Any]:
+    """What a template may print: person, event, the event's cart, order and product, now, unsubscribe_url.
+
+    Attributes are there under the platform's name and in snake_case (`firstName` is `first_name` too).
+    """
+    attributes = {_snake(name): value for name, value in view.attributes.items()} | view.attributes
+    event = msgspec.to_builtins(run.event)
+    return {
+        "person": {"external_id": view.external_id, **attributes},
+        "event": event,
+        **event.get("commerce", {}),
+        "now": now,
+        "unsubscribe_url": unsubscribe_url,
+    }
+
+
+def evidence(view: PersonView, key: str) -> Receipt | None:
+    """The provider's own word, in the person's events, that it took the message of this send key."""
+    for event in view.events:
+        if event.send_key == key and event.type in EVIDENCE:
+            return Receipt(provider=event.platform, provider_message_id=event.message_id or "", at=event.occurred_at)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

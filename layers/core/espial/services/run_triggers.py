@@ -1,0 +1,135 @@
+"""One event from the bus: take over what it says of its person, end the runs it ends, start or restart its own.
+
+Steps for a run, and what a crash right after each leaves for the redelivery of the event:
+
+ start  put the run             the run waits without a timer: the redelivery makes it
+        create the timer        a timer too many: the redelivery makes the same again, and firing twice sends once
+        note timer_at           nothing
+ end    finish the run          the redelivery finds the run ended by this very event, and goes on
+        decision, skipped event nothing: their ids are computed
+
+A timer pending earlier than a run's new due time is left alone: it fires early, finds the run not due, and is set
+again. So an edit of a cart costs one write and no timer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from espial import own_events
+from espial.errors import TryAgain
+from espial.events import BEHAVIOUR_KEYS, Event, PersonKey, home_key, person_keys
+from espial.people import PersonView
+from espial.ports import Decisions, EventStore, People, Runs, Timers
+from espial.triggers.decision import Decision, Ended, advance, begin, decide, exit_of
+from espial.triggers.definition import Trigger
+from espial.triggers.run import Run, message
+
+EXPIRES_DAYS = 60
+"""How long our own events are kept: as long as limits may look back."""
+
+MARGIN = timedelta(seconds=10)
+"""How far ahead a pending timer must be to be relied on: more than two clocks may differ."""
+
+ATTEMPTS = 5
+"""How often a run is looked at again when somebody else moved it meanwhile."""
+
+Tally = Counter[tuple[str, str]]
+"""(trigger, what became of it): started, restarted, late, over, unchanged, or the reason it ended for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerRunner:
+    """The ports of this use-case."""
+
+    people: People
+    runs: Runs
+    decisions: Decisions
+    timers: Timers
+    events: EventStore
+
+    def on_event(self, event: Event, triggers: Iterable[Trigger], now: datetime) -> Tally:
+        """Act on one event, however often it is delivered. Raises TryAgain when a store is away."""
+        tally: Tally = Counter()
+        if event.platform == own_events.PLATFORM or not person_keys(event):
+            return tally
+        self.people.merge(event)
+        watching = [
+            trigger for trigger in triggers if trigger.status in ("live", "staging") and event.type in trigger.watches
+        ]
+        if watching:
+            home = PersonKey.parse(home_key(event, BEHAVIOUR_KEYS).removeprefix("P#"))
+            person = self.people.load(home).with_event(event)
+            for trigger in watching:
+                self._apply(trigger, event, person, now, tally)
+        return tally
+
+    def _apply(self, trigger: Trigger, event: Event, person: PersonView, now: datetime, tally: Tally) -> None:
+        for run in person.runs:
+            if run.trigger != trigger.name:
+                continue
+            ended = exit_of(trigger, run, person) if run.state == "waiting" else None
+            if ended is not None:
+                tally[trigger.name, self._end(trigger, run, person, ended, now)] += 1
+            elif run.state == "exited" and run.ended_by == event.event_id:
+                self._book(run, Decision("skip", run.reason), now)  # again, in case a crash came between
+        candidate = begin(trigger, event, str(person.key))
+        if candidate is not None:
+            tally[trigger.name, self._start(trigger, candidate, person, now)] += 1
+
+    # -- ending
+
+    def _end(self, trigger: Trigger, run: Run, person: PersonView, ended: Ended, now: datetime) -> str:
+        decision = decide(trigger, run, person, now)
+        finished = self.runs.finish(
+            run,
+            "exited",
+            closed_at=ended.event.occurred_at,
+            reason=decision.reason,
+            ended_by=ended.event.event_id,
+        )
+        if not finished:  # a newer version moved in, or it was sent in this instant: decided before its next step
+            return "unchanged"
+        self._book(run, decision, now)
+        return decision.reason
+
+    def _book(self, run: Run, decision: Decision, now: datetime) -> None:
+        self.decisions.record(run.person, decision, run, now=now)
+        record = own_events.message_skipped(run, decision, now=now)
+        verdict = self.events.add([record], transport="internal", expires_days=EXPIRES_DAYS)[0]
+        if isinstance(verdict, Exception):
+            raise verdict
+
+    # -- starting
+
+    def _start(self, trigger: Trigger, candidate: Run, person: PersonView, now: datetime) -> str:
+        if exit_of(trigger, candidate, person) is not None:
+            return "over"  # what ends it has happened already: an order that overtook its cart, an emptied cart
+        home = self._home(candidate, person)
+        for _ in range(ATTEMPTS):
+            run = self.runs.get(home, candidate.trigger, candidate.key)
+            following = advance(trigger, run, replace(candidate, person=home))
+            if following is run:
+                if run.version == candidate.version and run.state == "waiting":
+                    self._arm(run, now)  # this event again, in case a crash came before its timer
+                    return "unchanged"
+                return "late" if candidate.order < run.order else "unchanged"
+            if self.runs.put(following, run):
+                self._arm(following, now)
+                return "restarted" if run else "started"
+        raise TryAgain(f"a run of {trigger.name} keeps changing")
+
+    def _home(self, candidate: Run, person: PersonView) -> str:
+        """The key the run lives under: that of the run there is, whichever of the person's keys began it."""
+        same = [run for run in person.runs if (run.trigger, run.key) == (candidate.trigger, candidate.key)]
+        return max(same, key=lambda run: (*run.order, run.person), default=candidate).person
+
+    def _arm(self, run: Run, now: datetime) -> None:
+        pending = run.timer_at is not None and now + MARGIN < run.timer_at <= run.due_at
+        if pending or run.timer_at == run.due_at:
+            return
+        self.timers.at(run.due_at, message(run), f"{run.person}/{run.trigger}/{run.key}", now=now)
+        self.runs.put(replace(run, timer_at=run.due_at), run)

@@ -1,0 +1,183 @@
+"""Notice of a new object -> recognised, planned, entered in the ledger -> chunks on ChunkQueue.
+
+Whatever is repeated is harmless: a notice that comes again, even after a crash in between, sends again only the
+chunks that are not finished, and rows recorded twice are duplicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from espial import sources
+from espial.deliveries import Connection
+from espial.errors import Malformed, MalformedDelivery, UnknownConnection
+from espial.exports import open_container
+from espial.exports.files import ChunkQueue, ExportFile, ExportLedger, ExportObjects, FileSource, Unavailable
+from espial.exports.notices import Notice, ignored, parse
+from espial.ports import Connections, Quarantine, Quarantined
+from espial.services.recorder import entry_id
+from espial.sources import Source
+
+PREFIX = "exports"
+TARGET_BYTES = 64 << 20
+"""Of a chunk: a minute or two of work at 50,000 rows a second and core, so that a retry costs little."""
+
+
+class Split(NamedTuple):
+    """What became of a notice: `outcome` is ignored, stale, unavailable, refused, repeated or queued; `reason` why."""
+
+    outcome: str
+    reason: str = ""
+    chunks: int = 0
+
+
+class Splitter:
+    """Plans export files."""
+
+    def __init__(
+        self,
+        *,
+        connections: Connections,
+        objects: ExportObjects,
+        ledger: ExportLedger,
+        queue: ChunkQueue,
+        quarantine: Quarantine,
+        now: datetime,
+        target_bytes: int = TARGET_BYTES,
+    ) -> None:
+        self._connections = connections
+        self._objects = objects
+        self._ledger = ledger
+        self._queue = queue
+        self._quarantine = quarantine
+        self._now = now
+        self._target_bytes = target_bytes
+
+    def split_message(self, message: str | Mapping[str, Any], message_id: str) -> Iterator[tuple[Notice, Split]]:
+        """Plan each object that a message tells of. Raises TryAgain; a message that is no notice is quarantined."""
+        try:
+            notices = parse(message)
+        except MalformedDelivery as exc:
+            self._quarantine.put(
+                Quarantined(
+                    id=entry_id(self._now, exc.reason, message_id),
+                    reason=exc.reason,
+                    detail=exc.detail,
+                    path="",
+                    platform="",
+                    connection="",
+                    quarantined_at=self._now,
+                    content={"kind": "notice", "message": message, "raw": message_id},
+                )
+            )
+            return
+        for notice in notices:
+            yield notice, self.split(notice)
+
+    def split(self, notice: Notice) -> Split:
+        """Plan one object. Raises TryAgain; what can never be read is quarantined and said so."""
+        if reason := ignored(notice.key, notice.size):
+            return Split("ignored", reason)
+        if self._ledger.is_stale(notice):
+            return Split("stale")
+        try:
+            file = self._objects.head(notice)
+        except Unavailable as exc:
+            if exc.reason == "object_forbidden":
+                self._quarantine.put(forbidden(notice, exc, self._now))
+            return Split("unavailable", exc.reason)
+        state = self._ledger.find(file)
+        if state and state.state == "done":
+            return Split("repeated")
+        return self._planned(file)
+
+    def _planned(self, file: ExportFile) -> Split:
+        if reason := ignored(file.key, file.size):
+            return Split("ignored", reason)
+        try:
+            return self._plan(file)
+        except (Unavailable, Malformed, UnknownConnection) as exc:
+            outcome = "unavailable" if isinstance(exc, Unavailable) else "refused"
+            return Split(outcome, give_up(file, exc, self._ledger, self._quarantine, self._now))
+
+    def _plan(self, file: ExportFile) -> Split:
+        _, source = owner(file.key, self._connections)
+        container = open_container(FileSource(self._objects, file), file.key)
+        if container.kind not in source.exports:
+            raise Malformed("unsupported_container", f"{source.name} exports no {container.kind} files")
+        edges = [start for start, _ in container.plan(self._target_bytes)]
+        chunks = self._ledger.claim(file, edges, self._now).unfinished()
+        if chunks:
+            self._queue.put(chunks)
+            self._ledger.queued(file, self._now)
+        else:
+            self._ledger.settle(file, self._now)
+        return Split("queued", chunks=len(chunks))
+
+
+def owner(key: str, connections: Connections) -> tuple[Connection, Source]:
+    """Whose file it is, by `exports/<platform>/<connection>/…`. Raises UnknownConnection."""
+    platform, name = names(key)
+    source = sources.load(platform)
+    return connections.find(platform, name), source
+
+
+def names(key: str) -> tuple[str, str]:
+    """Platform and connection in a key; empty where it does not name them."""
+    parts = key.split("/")
+    return (parts[1], parts[2]) if parts[0] == PREFIX and len(parts) > 3 else ("", "")
+
+
+def give_up(
+    file: ExportFile, error: Exception, ledger: ExportLedger, quarantine: Quarantine, now: datetime, *, place: int = 0
+) -> str:
+    """Quarantine a file that cannot be read on and enter it as failed; returns the reason.
+
+    A deleted or replaced object is only entered: nothing is left of it to be kept.
+    """
+    reason = getattr(error, "reason", "unknown_connection")
+    if reason not in ("object_gone", "object_replaced"):
+        quarantine.put(refusal(file, reason, str(error), now, place=place))
+    ledger.fail(file, reason, now)
+    return str(reason)
+
+
+def refusal(
+    file: ExportFile, reason: str, detail: str, now: datetime, *, place: int = 0, until: int | None = None
+) -> Quarantined:
+    """The quarantine entry of a file, or of the bytes [place, until) of it."""
+    platform, connection = names(file.key)
+    return Quarantined(
+        id=entry_id(file.modified_at, reason, file.pointer, str(place)),
+        reason=reason,
+        detail=detail,
+        path=str(place),
+        platform=platform,
+        connection=connection,
+        quarantined_at=now,
+        content={
+            "kind": "export",
+            "raw": f"{file.pointer}#{place}",
+            "bucket": file.bucket,
+            "key": file.key,
+            "etag": file.etag,
+            "version_id": file.version_id,
+            "place": place,
+            "until": file.size if until is None else until,
+        },
+    )
+
+
+def forbidden(notice: Notice, error: Unavailable, now: datetime) -> Quarantined:
+    """The quarantine entry of an object that may not even be looked at."""
+    unseen = ExportFile(
+        bucket=notice.bucket,
+        key=notice.key,
+        etag=notice.etag,
+        size=max(notice.size, 0),
+        modified_at=now,
+        version_id=notice.version_id,
+    )
+    return refusal(unseen, error.reason, str(error), now)

@@ -1,0 +1,244 @@
+"""SendGrid Event Webhook: signed arrays of flat events, mixed types, repeated and out of order.
+
+https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from espial.deliveries import Arrival, Item, RawDelivery
+from espial.errors import MalformedDelivery, MalformedItem
+from espial.sources import Docs, EventFields, Source
+from espial.sources._shared import email, epoch, text
+from espial.verify import ecdsa_timestamped
+from espial.vocabulary import EventType
+
+DAY = 86_400.0
+
+EVENT_TYPES: Mapping[str, EventType] = {
+    "processed": EventType.PROCESSED,
+    "dropped": EventType.DROPPED,
+    "delivered": EventType.DELIVERED,
+    "deferred": EventType.DEFERRED,
+    "bounce": EventType.BOUNCED,
+    "open": EventType.OPENED,
+    "click": EventType.CLICKED,
+    "spamreport": EventType.COMPLAINED,
+    "unsubscribe": EventType.UNSUBSCRIBED,
+    "group_unsubscribe": EventType.UNSUBSCRIBED,
+    "group_resubscribe": EventType.SUBSCRIBED,
+    "account_status_change": EventType.UNKNOWN,
+}
+
+BOUNCE_TYPES = {"blocked": EventType.BLOCKED, "expired": EventType.FAILED}
+"""`type` of a bounce that is not a plain one: refused by policy; given up at the end of the retries."""
+
+REJECTED_REASONS = frozenset({"invalid", "invalid smtpapi header", "spam content", "recipient list over package quota"})
+"""Reasons of a drop that are SendGrid's refusal of the message; the others are its suppression lists."""
+
+# What has a canonical field, or says nothing that the raw copy does not keep better. The rest of the flat object is
+# custom arguments (any name) and a few facts worth having at hand: asm_group_id, attempt, sg_content_type.
+_OWN = frozenset(
+    [
+        "email",
+        "timestamp",
+        "event",
+        "sg_event_id",
+        "sg_message_id",
+        "smtp-id",
+        "category",
+        "reason",
+        "status",
+        "response",
+        "type",
+        "bounce_classification",
+        "ip",
+        "useragent",
+        "url",
+        "url_offset",
+        "sg_machine_open",
+        "tls",
+        "cert_err",
+        "pool",
+        "send_at",
+        "marketing_campaign_id",
+        "marketing_campaign_name",
+        "marketing_campaign_version",
+        "marketing_campaign_split_id",
+        "singlesend_id",
+        "singlesend_name",
+        "newsletter",
+        "sg_template_id",
+        "sg_template_name",
+    ]
+)
+_CAMPAIGN = frozenset({"category", "marketing_campaign_id", "singlesend_id", "newsletter", "sg_template_id"})
+
+
+def split(delivery: RawDelivery) -> list[Item]:
+    """The array's items; a lone object counts as an array of one. Raises MalformedDelivery for anything else."""
+    try:
+        document = orjson.loads(delivery.body)
+    except orjson.JSONDecodeError as exc:
+        raise MalformedDelivery("not_json", str(exc)) from exc
+    if isinstance(document, dict):
+        return [document]
+    if not isinstance(document, list):
+        raise MalformedDelivery("not_an_array", "the body is neither a JSON array nor an object")
+    return document
+
+
+def normalise(item: Item, _arrival: Arrival) -> EventFields:
+    """One event. Raises MalformedItem for what is not an object or has no event name or no time."""
+    if type(item) is not dict:
+        raise MalformedItem("not_an_object", "an item of the array is not a JSON object")
+    get = item.get
+    event = get("event")
+    if type(event) is not str:
+        raise MalformedItem("missing_event", "event is missing or not text", "event")
+    custom, in_campaign = _shape(tuple(item))
+    fields: EventFields = {
+        "type": EVENT_TYPES.get(event, EventType.UNKNOWN),
+        "platform_type": event,
+        "channel": "email",
+        "occurred_at": epoch(get("timestamp"), "timestamp"),
+        "person": {"email": email(get("email"))},
+    }
+    message = get("sg_message_id")
+    if type(message) is str:
+        fields["message_id"] = message.partition(".")[0]
+    if in_campaign:
+        fields["campaign"] = _campaign(item)
+    if custom:
+        fields["properties"] = {name: item[name] for name in custom}
+    special = _SPECIAL.get(event)
+    if special:
+        special(item, fields)
+    return fields
+
+
+@lru_cache(maxsize=1024)
+def _shape(names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """The names that are not SendGrid's own, in order, and whether any says the campaign.
+
+    Cached: an account's events come in a few shapes.
+    """
+    return tuple(sorted(set(names) - _OWN)), not _CAMPAIGN.isdisjoint(names)
+
+
+def _failed(item: Item, fields: EventFields) -> None:
+    get = item.get
+    reason = text(get("reason"))
+    fields["failure"] = {
+        "class": text(get("bounce_classification")),
+        "code": text(get("status")),
+        "reason": reason or text(get("response")),
+    }
+    event = item["event"]
+    if event == "bounce":
+        fields["type"] = BOUNCE_TYPES.get(text(get("type")) or "", EventType.BOUNCED)
+    elif event == "dropped" and (reason or "").lower() in REJECTED_REASONS:
+        fields["type"] = EventType.REJECTED
+
+
+def _engaged(item: Item, fields: EventFields) -> None:
+    get = item.get
+    client: dict[str, Any] = {"ip": text(get("ip")), "user_agent": text(get("useragent"))}
+    machine = get("sg_machine_open")
+    if type(machine) is bool:
+        client["machine"] = machine
+        client["machine_reason"] = "sg_machine_open"
+    if client["ip"] or client["user_agent"] or type(machine) is bool:
+        fields["client"] = client
+    url = get("url")
+    if type(url) is str:
+        fields["link"] = {"url": url}
+
+
+def _account(item: Item, fields: EventFields) -> None:
+    fields["properties"] = {**fields.get("properties", {}), "status": text(item.get("type"))}
+
+
+_SPECIAL: Mapping[str, Callable[[Item, EventFields], None]] = {
+    **dict.fromkeys(("dropped", "deferred", "bounce"), _failed),
+    **dict.fromkeys(("open", "click", "unsubscribe", "group_unsubscribe", "group_resubscribe"), _engaged),
+    "account_status_change": _account,
+}
+"""What an event says besides who, what and when."""
+
+
+def _campaign(item: Item) -> dict[str, Any]:
+    get = item.get
+    category = get("category")
+    tags = [tag for tag in map(text, category if type(category) is list else (category,)) if tag]
+    if len(item.keys() & _CAMPAIGN) == 1 and tags:
+        return {"tags": tags}
+    newsletter = get("newsletter")
+    return {
+        "id": text(get("singlesend_id"))
+        or text(get("marketing_campaign_id"))
+        or (text(newsletter.get("newsletter_id")) if isinstance(newsletter, dict) else None),
+        "name": text(get("singlesend_name")) or text(get("marketing_campaign_name")),
+        "variation_id": text(get("marketing_campaign_split_id")),
+        "template_id": text(get("sg_template_id")),
+        "tags": tags,
+    }
+
+
+def identity(item: Item) -> tuple[str, ...]:
+    """SendGrid's event id, stable over its retries; the console's test events lack it and get a composite."""
+    get = item.get
+    event: str = item["event"]
+    given = get("sg_event_id")
+    if type(given) is str and given:
+        return (event, given)
+    parts = ("sg_message_id", "timestamp", "url", "ip", "useragent", "asm_group_id", "attempt", "type")
+    return (event, email(get("email")) or "", *(text(get(part)) or "" for part in parts))
+
+
+def send_key(item: Item) -> str | None:
+    """The id returned at send time (`sg_message_id` up to its first dot) and the recipient."""
+    message = item.get("sg_message_id")
+    recipient = item.get("email")
+    if type(message) is str and type(recipient) is str:
+        return f"{message.partition('.')[0]}/{recipient.strip().lower()}"
+    return None
+
+
+SOURCE = Source(
+    name="sendgrid",
+    verify=ecdsa_timestamped(
+        signature_header="x-twilio-email-event-webhook-signature",
+        timestamp_header="x-twilio-email-event-webhook-timestamp",
+        default_max_age=DAY,  # whether a retry is signed afresh is not documented, and retries go on for a day
+    ),
+    split=split,
+    event_types=EVENT_TYPES,
+    normalise=normalise,
+    identity=identity,
+    person_order=lambda _item: ("email",),
+    send_key=send_key,
+    docs=Docs(
+        title="SendGrid Event Webhook",
+        url="https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event",
+        setup=(
+            "Put a connection file under definitions/connections/ and apply it; it prints the webhook's URL.",
+            "In SendGrid: Settings, Mail Settings, Event Webhooks, Create new webhook; paste the URL as Post URL.",
+            "Choose the events to send: all of them; turn on Signed Event Webhook and save.",
+            "Copy the verification key into the connection's secret.",
+            "Send a message; its events show up with `espial events --person`.",
+        ),
+        secret="The verification key as the console shows it: base64 of a public key, one line, or PEM.",  # noqa: S106
+        notes=(
+            "Custom arguments and other unlisted keys become `properties`; categories become `campaign.tags`.",
+            "The console's test button always posts the same ids, so a second test counts as duplicates.",
+            "The setting `max_age_seconds` narrows the tolerance of the signed timestamp (a day by default).",
+            "`message_id` is the X-Message-Id returned at send time.",
+        ),
+    ),
+)

@@ -1,0 +1,303 @@
+"""People, runs and decisions in EventsTable, beside the events they are about.
+
+    P#<key>  PROFILE              what the events filed under the key say: body (JSON), rev
+    P#<key>  L#<other key>        both keys name one person; the same the other way round
+    P#<key>  R#<trigger>#<key>    a run: body (JSON); version, state and timer to write on condition
+    P#<key>  D#<id>               a decision with its explanation: body (JSON)
+
+So one Query a key returns profile, links, runs and events together, read consistently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+
+from espial import events, own_events, people
+from espial.errors import TryAgain
+from espial.events import Event, PersonKey
+from espial.people import NOTHING, PersonView, Profile
+from espial.ports import Decided
+from espial.triggers import run as runs
+from espial.triggers.decision import Decision
+from espial.triggers.run import Run, State
+
+KEPT = timedelta(days=90)
+"""How long an ended run, a decision and a session's links outlive what they are about: longer than its events."""
+MOST_KEYS = 25
+"""Keys joined into one view, strongest first: a shopper who clears cookies has a session for every visit."""
+ATTEMPTS = 8
+_REMEMBERED = 10_000
+
+_Item = dict[str, Any]
+
+
+class _Table:
+    """The table, its errors in our words."""
+
+    def __init__(self, dynamodb: Any, table: str) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+
+    def get(self, pk: str, sk: str) -> _Item | None:
+        found: _Item | None = self._call("get_item", Key={"pk": {"S": pk}, "sk": {"S": sk}}, ConsistentRead=True).get(
+            "Item"
+        )
+        return found
+
+    def put(self, item: _Item, condition: str = "", values: _Item | None = None) -> bool:
+        """False when the condition does not hold."""
+        request: dict[str, Any] = {"Item": item}
+        if condition:
+            request["ConditionExpression"] = condition
+        if values:
+            request["ExpressionAttributeValues"] = values
+        try:
+            self._call("put_item", **request)
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def between(self, pk: str, first: str, last: str, **request: Any) -> Iterator[_Item]:
+        request |= {
+            "KeyConditionExpression": "pk = :pk AND sk BETWEEN :first AND :last",
+            "ExpressionAttributeValues": {":pk": {"S": pk}, ":first": {"S": first}, ":last": {"S": last}},
+            "ConsistentRead": True,
+        }
+        start: _Item | None = {}
+        while start is not None:
+            answer = self._call("query", **request)
+            yield from answer["Items"]
+            start = answer.get("LastEvaluatedKey")
+            request["ExclusiveStartKey"] = start
+
+    def _call(self, operation: str, **request: Any) -> _Item:
+        try:
+            answer: _Item = getattr(self._dynamodb, operation)(TableName=self._table, **request)
+        except ClientError as exc:
+            code = exc.response["Error"]["Code"]
+            if code == "ConditionalCheckFailedException" or code in _PERMANENT:
+                raise
+            raise TryAgain(f"DynamoDB answered {code}") from exc
+        except BotoCoreError as exc:
+            raise TryAgain(f"DynamoDB cannot be reached: {type(exc).__name__}") from exc
+        return answer
+
+
+_PERMANENT = frozenset({"ValidationException", "AccessDeniedException", "ResourceNotFoundException"})
+
+
+@dataclass(slots=True)
+class _Partition:
+    """What lies under one key."""
+
+    events: list[Event] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    links: dict[PersonKey, str] = field(default_factory=dict)
+    profile: Profile = NOTHING
+
+
+class PeopleTable:
+    """Implements `ports.People`. AWS permissions: dynamodb:GetItem, PutItem and Query on the table."""
+
+    def __init__(self, dynamodb: Any, table: str) -> None:
+        self._table = _Table(dynamodb, table)
+        self._known: dict[tuple[PersonKey, PersonKey], None] = {}
+
+    def load(self, key: PersonKey) -> PersonView:
+        """See `ports.People.load`. One Query a key, strongest and newest keys first."""
+        joined: dict[PersonKey, _Partition] = {}
+        conflicts: dict[PersonKey, Profile] = {}
+        waiting = [key]
+        seen = {key}
+        while waiting and len(joined) < MOST_KEYS:
+            current = waiting.pop(0)
+            partition = self._partition(current)
+            ambiguous = _ambiguous(current, partition)
+            if ambiguous:
+                conflicts[current] = partition.profile
+            if not ambiguous or current == key:
+                joined[current] = partition
+            for other in [] if ambiguous else _ordered(partition):
+                if other in seen:
+                    continue
+                seen.add(other)
+                if other.kind == "id" and any(known.kind == "id" for known in seen - {other}):
+                    conflicts[other] = NOTHING
+                else:
+                    waiting.append(other)
+        profile = NOTHING
+        for partition in joined.values():
+            profile = people.join(profile, partition.profile)
+        for shared in conflicts.values():
+            profile = people.join(profile, replace(shared, attributes={}))
+        return PersonView(
+            key=key,
+            keys=tuple(joined),
+            profile=profile,
+            events=people.timeline(event for partition in joined.values() for event in partition.events),
+            runs=tuple(run for partition in joined.values() for run in partition.runs),
+            conflicts=tuple(conflicts),
+        )
+
+    def merge(self, event: Event) -> None:
+        """See `ports.People.merge`. Links go both ways between the strongest key and each other one."""
+        keys = people.keys_of(event)
+        for other in keys[1:]:
+            if other != keys[0]:
+                self._link(keys[0], other, event.received_at)
+        said = people.of_event(event)
+        home = people.filed_under(event)
+        if home is not None and said != NOTHING:
+            self._merge(home, said)
+
+    def _merge(self, key: PersonKey, said: Profile) -> None:
+        pk = f"P#{key}"
+        for _ in range(ATTEMPTS):
+            item = self._table.get(pk, "PROFILE")
+            profile = people.decode(item["body"]["S"]) if item else NOTHING
+            merged = people.join(profile, said)
+            if merged == profile:
+                return
+            revision = int(item["rev"]["N"]) if item else 0
+            following = {
+                "pk": {"S": pk},
+                "sk": {"S": "PROFILE"},
+                "body": {"S": people.encode(merged).decode()},
+                "rev": {"N": str(revision + 1)},
+            }
+            if item is None:
+                written = self._table.put(following, "attribute_not_exists(pk)")
+            else:
+                written = self._table.put(following, "rev = :rev", {":rev": {"N": str(revision)}})
+            if written:
+                return
+        raise TryAgain("a profile is being written by too many at once")
+
+    def _link(self, one: PersonKey, other: PersonKey, at: datetime) -> None:
+        if (one, other) in self._known:
+            return
+        for pk, sk in ((one, other), (other, one)):
+            item: _Item = {"pk": {"S": f"P#{pk}"}, "sk": {"S": f"L#{sk}"}, "seen_at": {"S": at.isoformat()}}
+            if "session" in (one.kind, other.kind):
+                item["ttl"] = _ttl(at)
+            self._table.put(item)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[one, other] = None
+
+    def _partition(self, key: PersonKey) -> _Partition:
+        found = _Partition()
+        for item in self._table.between(f"P#{key}", "E#", "S"):
+            kind, _, rest = item["sk"]["S"].partition("#")
+            if kind == "E":
+                found.events.append(events.decode(item["body"]["S"]))
+            elif kind == "L":
+                found.links[PersonKey.parse(rest)] = item["seen_at"]["S"]
+            elif kind == "R":
+                found.runs.append(runs.decode(item["body"]["S"]))
+            elif kind == "PROFILE":
+                found.profile = people.decode(item["body"]["S"])
+        return found
+
+
+def _ambiguous(key: PersonKey, partition: _Partition) -> bool:
+    """Whether the key names two people: two ids, or for an address or session two contacts of one platform."""
+    if key.kind == "id":
+        return False
+    strong = [other.value.partition("/")[0] for other in partition.links if other.kind == "contact"]
+    contacts = key.kind != "contact" and len(strong) > len(set(strong))
+    return contacts or sum(other.kind == "id" for other in partition.links) > 1
+
+
+def _ordered(partition: _Partition) -> list[PersonKey]:
+    newest = sorted(partition.links, key=lambda key: (partition.links[key], key), reverse=True)
+    return sorted(newest, key=lambda key: people.STRENGTH[key.kind])
+
+
+class RunsTable:
+    """Implements `ports.Runs`. AWS permissions: dynamodb:GetItem and PutItem on the table."""
+
+    def __init__(self, dynamodb: Any, table: str) -> None:
+        self._table = _Table(dynamodb, table)
+
+    def get(self, person: str, trigger: str, key: str) -> Run | None:
+        """See `ports.Runs.get`."""
+        item = self._table.get(f"P#{person}", f"R#{trigger}#{key}")
+        return runs.decode(item["body"]["S"]) if item else None
+
+    def put(self, run: Run, previous: Run | None) -> bool:
+        """See `ports.Runs.put`."""
+        if previous is None:
+            return self._table.put(_run_item(run), "attribute_not_exists(pk)")
+        before = _run_item(previous)
+        values = {f":{name}": before[name] for name in ("version", "run_state", "timer")}
+        return self._table.put(
+            _run_item(run), "version = :version AND run_state = :run_state AND timer = :timer", values
+        )
+
+    def finish(self, run: Run, state: State, *, closed_at: datetime, reason: str = "", ended_by: str = "") -> bool:
+        """See `ports.Runs.finish`."""
+        ended = replace(run, state=state, closed_at=closed_at, reason=reason, ended_by=ended_by)
+        values = {":version": {"S": run.version}, ":waiting": {"S": "waiting"}}
+        return self._table.put(_run_item(ended), "version = :version AND run_state = :waiting", values)
+
+
+def _run_item(run: Run) -> _Item:
+    return {
+        "pk": {"S": f"P#{run.person}"},
+        "sk": {"S": f"R#{run.trigger}#{run.key}"},
+        "body": {"S": runs.encode(run).decode()},
+        "version": {"S": run.version},
+        "run_state": {"S": run.state},
+        "timer": {"S": run.timer_at.isoformat() if run.timer_at else "none"},
+        "ttl": _ttl(max(run.due_at, run.closed_at or run.due_at)),
+    }
+
+
+class _Told(msgspec.Struct, frozen=True):
+    decided_at: datetime
+    trigger: str
+    key: str
+    version: str
+    decision: Decision
+
+
+class DecisionsTable:
+    """Implements `ports.Decisions`. AWS permissions: dynamodb:PutItem and Query on the table."""
+
+    def __init__(self, dynamodb: Any, table: str) -> None:
+        self._table = _Table(dynamodb, table)
+        self._decoder = msgspec.json.Decoder(_Told)
+
+    def record(self, person: str, decision: Decision, run: Run, *, now: datetime) -> str:
+        """See `ports.Decisions.record`. The first explanation is kept: a repeat after a crash may know less."""
+        decision_id = own_events.identifier(run, f"{decision.outcome}/{decision.reason}")
+        told = _Told(now, run.trigger, run.key, run.version, decision)
+        item = {
+            "pk": {"S": f"P#{person}"},
+            "sk": {"S": f"D#{decision_id}"},
+            "body": {"S": msgspec.json.encode(told, enc_hook=str).decode()},
+            "ttl": _ttl(now),
+        }
+        self._table.put(item, "attribute_not_exists(pk)")
+        return decision_id
+
+    def of_person(self, person: str, *, trigger: str | None = None, limit: int = 100) -> list[Decided]:
+        """See `ports.Decisions.of_person`."""
+        found = []
+        for item in self._table.between(f"P#{person}", "D#", "D#~"):
+            told = self._decoder.decode(item["body"]["S"])
+            if trigger in (None, told.trigger):
+                decision_id = item["sk"]["S"].removeprefix("D#")
+                found.append(Decided(decision_id, told.decided_at, told.trigger, told.key, told.version, told.decision))
+        return sorted(found, key=lambda decided: (decided.decided_at, decided.id), reverse=True)[:limit]
+
+
+def _ttl(at: datetime) -> dict[str, str]:
+    return {"N": str(int((at + KEPT).timestamp()))}

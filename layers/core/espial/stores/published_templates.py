@@ -1,0 +1,81 @@
+"""Published triggers, providers and templates, as the sending function reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import cache
+from typing import Any, Protocol
+
+from espial.errors import Refused, TryAgain
+from espial.triggers.definition import Trigger
+
+MAX_AGE = timedelta(seconds=30)
+"""How old a copy may be before it is looked after: what `espial apply` changes is in force within this."""
+
+
+class Bundles(Protocol):
+    """Where they lie (`espial.stores.definitions_bucket.DefinitionsBucket`)."""
+
+    def active(self) -> dict[str, Any] | None: ...
+    def template(self, digest: str) -> dict[str, Any] | None: ...
+
+
+class PublishedTemplates:
+    """`ports.Published` over the active bundle. `monotonic` tells the seconds of some clock that never goes back."""
+
+    def __init__(self, bundles: Bundles, monotonic: Callable[[], float]) -> None:
+        self._bundles = bundles
+        self._monotonic = monotonic
+        self._active: dict[str, Any] = {}
+        self._read_at = float("-inf")
+        self._templates: dict[str, Mapping[str, Any]] = {}
+        self._trigger = cache(self._parse)
+
+    def trigger(self, name: str) -> Trigger | None:
+        """See `ports.Published.trigger`."""
+        active = self._fresh()
+        return self._trigger(active["version"], name) if name in active["triggers"] else None
+
+    def triggers(self) -> list[Trigger]:
+        """See `ports.Published.triggers`."""
+        active = self._fresh()
+        return [self._trigger(active["version"], name) for name in active["triggers"]]
+
+    def provider(self, name: str) -> Mapping[str, Any]:
+        """See `ports.Published.provider`."""
+        settings: Mapping[str, Any] | None = self._fresh()["providers"].get(name)
+        if settings is None:
+            raise Refused("unknown_provider", name)
+        return settings
+
+    def template(self, name: str) -> Mapping[str, Any]:
+        """See `ports.Published.template`. A template's name in the store is its hash, so a copy never ages."""
+        digest = self._fresh()["templates"].get(name)
+        if digest is None:
+            raise Refused("unknown_template", name)
+        if digest not in self._templates:
+            compiled = self._bundles.template(digest)
+            if compiled is None:
+                raise Refused("unknown_template", name)
+            self._templates[digest] = compiled
+        return self._templates[digest]
+
+    def _parse(self, _version: str, name: str) -> Trigger:
+        return Trigger.model_validate(self._active["triggers"][name])
+
+    def _fresh(self) -> dict[str, Any]:
+        now = self._monotonic()
+        if now - self._read_at >= MAX_AGE.total_seconds():
+            try:
+                active = self._bundles.active()
+            except Exception as exc:
+                if not self._active:
+                    raise TryAgain(f"definitions cannot be read: {type(exc).__name__}") from exc
+                active = self._active  # a stale copy is better than none
+            if active is None:
+                raise TryAgain("no definitions were applied yet", after=30)
+            if active["version"] != self._active.get("version"):
+                self._trigger.cache_clear()
+            self._active, self._read_at = active, now
+        return self._active

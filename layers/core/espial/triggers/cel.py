@@ -1,0 +1,197 @@
+"""CEL, the language of a trigger's expressions (https://cel.dev): checked when defined, never crashing when run.
+
+Variables
+    event    the event, its parts as plain maps. A missing part is an empty map and `commerce.cart.items` an empty
+             list, so `has(event.commerce.order.cart_id)` may be asked of any event. Instants are timestamps.
+    person   `email`, `phone`, `external_id` (each left out when unknown), `attributes` and `consent`, two maps
+    run      `key`, `version`, `started_at`, `due_at`
+    now      the instant of the decision
+Functions
+    count(type, "30d")    how many events of the type the person had in that time; at most 60 days are known
+    within(type, "30d")   whether there was one
+    since(type)           the time since the last one, as a duration; NEVER (36,500 days) when there was none
+    last(type)            when the last one was; 1970-01-01T00:00:00Z when there was none
+    days(30)              a duration in days (CEL's own `duration("1h")` knows no days)
+and CEL's own. A type is one of `espial.vocabulary.EventType`.
+
+What cannot be evaluated (a field that is not there, types that do not compare) is false, with the reason in
+words, never an exception.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import msgspec
+
+from espial.events import Event
+from espial.triggers import durations
+from espial.vocabulary import EventType
+
+# The package's __init__ imports its command line, which needs typer and rich: 350 ms, and not in our layer.
+# An empty module in its place leaves the evaluator alone: 17 ms.
+sys.modules.setdefault("cel.cli", types.ModuleType("cel.cli"))
+import cel  # noqa: E402  after the stand-in
+
+NEVER = timedelta(days=36_500)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+_RUN = frozenset({"key", "version", "started_at", "due_at"})
+_PERSON = frozenset({"email", "phone", "external_id", "attributes", "consent"})
+_OWN = frozenset({"count", "within", "since", "last", "days"})
+_STANDARD = frozenset(
+    {
+        *("bool", "bytes", "double", "duration", "int", "string", "timestamp", "uint", "type"),
+        *("size", "contains", "startsWith", "endsWith", "matches", "min", "max", "has", "abs"),
+        *("getFullYear", "getMonth", "getDayOfYear", "getDayOfMonth", "getDate", "getDayOfWeek"),
+        *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
+    }
+)
+_string = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+_bound = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*([A-Za-z_]\w*)\s*,")
+_path = re.compile(r"(?<![\w.])(event|person|run)((?:\.[A-Za-z_]\w*)+)(\s*\()?")
+_event_call = re.compile(r"\b(?:count|within|since|last)\(\s*(?:\"([^\"]*)\"|'([^']*)')")
+_window = re.compile(r"\b(?:count|within)\(\s*(?:\"[^\"]*\"|'[^']*')\s*,\s*(?:\"([^\"]*)\"|'([^']*)')")
+
+
+class Result(NamedTuple):
+    """A value, or why there is none."""
+
+    value: Any
+    error: str = ""
+
+
+@lru_cache(maxsize=4096)
+def _program(source: str) -> Any:
+    return cel.compile(source)
+
+
+def check(source: str, variables: Iterable[str]) -> None:
+    """Compile an expression and resolve every name in it. Raises ValueError saying what is wrong."""
+    try:
+        references = _program(source).references()
+    except ValueError as exc:
+        first = str(exc).splitlines()[0]
+        raise ValueError(f"not a CEL expression: {first.partition('ERROR: ')[2] or first}") from None
+    bare = _string.sub('""', source)
+    known = {*variables, *_bound.findall(bare)}
+    if unknown := sorted(set(references["variables"]) - known):
+        raise ValueError(f"unknown variable {', '.join(unknown)}; known here: {', '.join(sorted(variables))}")
+    called = {name for name in references["functions"] if name[0].isalpha()}
+    if unknown := sorted(called - _STANDARD - _OWN):
+        raise ValueError(f"unknown function {', '.join(unknown)}")
+    if "person" not in known and (unknown := sorted(called & _OWN - {"days"})):
+        raise ValueError(f"{', '.join(unknown)} needs the person's timeline, which is not known here")
+    for root, path, call in _path.findall(bare):
+        fields = path.split(".")[1:]
+        _check_path(root, fields[:-1] if call else fields)
+    for match in _event_call.finditer(source):
+        name = match[1] or match[2] or ""
+        if name not in set(EventType):
+            raise ValueError(f"unknown event type {name!r}")
+    for match in _window.finditer(source):
+        durations.parse(match[1] or match[2] or "")
+
+
+def _check_path(root: str, fields: list[str]) -> None:
+    """Follow the dotted names through the canonical event, as far as it is fixed."""
+    if not fields:
+        return
+    if root != "event":
+        if fields[0] not in (names := _RUN if root == "run" else _PERSON):
+            raise ValueError(f"unknown field {root}.{fields[0]}; known: {', '.join(sorted(names))}")
+        return
+    struct: type | None = Event
+    path = root
+    for name in fields:
+        if struct is None:
+            return
+        path = f"{path}.{name}"
+        known = _fields(struct)
+        if name not in known:
+            raise ValueError(f"unknown field {path}")
+        struct = known[name]
+
+
+@cache
+def _fields(struct: type) -> dict[str, type | None]:
+    """Field name -> the structure inside it, None where it is a plain value."""
+    hints = get_type_hints(struct)
+    found: dict[str, type | None] = {}
+    for field in msgspec.structs.fields(struct):
+        inner = (hints[field.name], *get_args(hints[field.name]))
+        found[field.encode_name] = next(
+            (kind for kind in inner if isinstance(kind, type) and issubclass(kind, msgspec.Struct)), None
+        )
+    return found
+
+
+_PARTS: tuple[str, ...] = ("person", "campaign", "link", "client", "failure", "properties")
+
+
+def plain(event: Event) -> dict[str, Any]:
+    """The event as expressions see it."""
+    # instants stay datetimes, which CEL knows as timestamps
+    fields: dict[str, Any] = msgspec.to_builtins(event, builtin_types=(datetime,))
+    for part in _PARTS:
+        fields.setdefault(part, {})
+    commerce = fields.setdefault("commerce", {})
+    for part in ("cart", "order", "product"):
+        commerce.setdefault(part, {})
+    commerce["cart"].setdefault("items", [])
+    commerce["order"].setdefault("items", [])
+    return fields
+
+
+def timeline(times: Mapping[str, list[datetime]], now: datetime) -> dict[str, Any]:
+    """The functions over a person's timeline; `times` maps event types to instants, oldest first."""
+
+    def count(kind: str, window: str) -> int:
+        start = now - durations.parse(window)
+        return sum(1 for instant in times.get(kind, ()) if start < instant <= now)
+
+    def latest(kind: str) -> datetime | None:
+        return next((instant for instant in reversed(times.get(kind, ())) if instant <= now), None)
+
+    def since(kind: str) -> timedelta:
+        instant = latest(kind)
+        return NEVER if instant is None else now - instant
+
+    return {
+        "count": count,
+        "within": lambda kind, window: count(kind, window) > 0,
+        "since": since,
+        "last": lambda kind: latest(kind) or LONG_AGO,
+        "days": lambda number: timedelta(days=number),
+    }
+
+
+class Scope:
+    """Variables and functions, converted once for any number of expressions."""
+
+    def __init__(self, variables: Mapping[str, Any], functions: Mapping[str, Any] | None = None) -> None:
+        self._context = cel.Context(dict(variables), dict(functions or {"days": lambda number: timedelta(days=number)}))
+
+    def evaluate(self, source: str) -> Result:
+        """The expression's value, or the reason why it has none."""
+        try:
+            return Result(_program(source).execute(self._context))
+        except KeyError as exc:
+            return Result(None, f"no such field: {exc.args[0]}")
+        except (RuntimeError, TypeError, ValueError, OverflowError, IndexError, AttributeError) as exc:
+            return Result(None, str(exc).splitlines()[0])
+
+    def holds(self, source: str) -> Result:
+        """Whether the expression is true; anything else than true or false is an error, and false."""
+        if source == "true":
+            return Result(value=True)
+        value, error = self.evaluate(source)
+        if not error and not isinstance(value, bool):
+            error = f"gave {type(value).__name__}, not true or false"
+        return Result(value is True, error)

@@ -1,0 +1,1 @@
+"""The laptop: the local cloud, the stack in it, and the demo. Never shipped to AWS."""

@@ -1,0 +1,49 @@
+"""Runs MiniStack with one gap closed: PartiQL writes reach the table's stream, as they do on AWS.
+
+MiniStack 1.5.33 emits a stream record for PutItem, UpdateItem, BatchWriteItem and transactions, but none for the
+INSERT, UPDATE and DELETE of ExecuteStatement and BatchExecuteStatement, which is how Espial records events
+(docs: "DynamoDB Streams captures a time-ordered sequence of item-level modifications", whatever the API).
+Run it with the local cloud's interpreter instead of `-m ministack`; it needs nothing of Espial.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from ministack.app import main
+from ministack.services import dynamodb
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def with_stream(write: Callable[[Any, Any], Answer]) -> Callable[[Any, Any], Answer]:
+    """The emulator's PartiQL write, followed by the stream record of what it changed."""
+
+    def wrapped(table: Any, parsed: Any) -> Answer:
+        pk, sk = _key(table, parsed)
+        before = copy.deepcopy(table["items"].get(pk, {}).get(sk))
+        answer = write(table, parsed)
+        after = table["items"].get(pk, {}).get(sk)
+        if answer[0] == 200 and before != after:
+            name = "INSERT" if before is None else "MODIFY" if after is not None else "REMOVE"
+            dynamodb._emit_stream_event(table["TableName"], name, before, copy.deepcopy(after))
+        return answer
+
+    return wrapped
+
+
+def _key(table: Any, parsed: Any) -> tuple[Any, Any]:
+    if "item" in parsed:
+        item = parsed["item"]
+        sk = dynamodb._extract_key_val(item.get(table["sk_name"])) if table["sk_name"] else "__no_sort__"
+        return dynamodb._extract_key_val(item.get(table["pk_name"])), sk
+    pk, sk, _, _ = dynamodb._partiql_key_target(table, parsed)
+    return pk, sk
+
+
+if __name__ == "__main__":
+    for name in ("_partiql_insert", "_partiql_update", "_partiql_delete"):
+        setattr(dynamodb, name, with_stream(getattr(dynamodb, name)))
+    main()

@@ -1,0 +1,320 @@
+"""EventsTable on the local cloud: concurrency, faults, large items, and what its stream shows."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from espial import events
+from espial.errors import MalformedItem, TryAgain
+from espial.events import Cart, Commerce, Failure, PersonKey, Product
+from espial.ports import Recorded
+from espial.stores.events_table import ATTEMPTS, EventsTable
+from tests.builders import NOON, a_record
+from tests.contract.test_ports import events_table
+
+pytestmark = pytest.mark.cloud
+TABLE = "Events-table"
+ADA = PersonKey("id", "cust-1")
+
+
+@pytest.fixture
+def dynamodb(cloud: Any) -> Any:
+    events_table(cloud, TABLE)
+    return cloud.client("dynamodb")
+
+
+def inserted(cloud: Any) -> Counter[str]:
+    """How often each sort key was inserted, by the table's stream."""
+    arn = cloud.client("dynamodb").describe_table(TableName=TABLE)["Table"]["LatestStreamArn"]
+    streams = cloud.client("dynamodbstreams")
+    found: Counter[str] = Counter()
+    for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
+        iterator = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        while True:
+            answer = streams.get_records(ShardIterator=iterator)
+            for record in answer["Records"]:
+                if record["eventName"] == "INSERT":
+                    found[record["dynamodb"]["Keys"]["sk"]["S"]] += 1
+            iterator = answer.get("NextShardIterator")
+            if not answer["Records"] or not iterator:
+                break
+    return found
+
+
+class Faulty:
+    """A DynamoDB client whose batch calls fail as `fault` says; everything else goes through."""
+
+    def __init__(self, client: Any, fault: Callable[[Any, dict[str, Any]], Any]) -> None:
+        self._client = client
+        self._fault = fault
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def batch_execute_statement(self, **given: Any) -> Any:
+        self.calls += 1
+        return self._fault(self._client, given)
+
+
+def error(code: str, status: int = 400) -> ClientError:
+    answer = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "BatchExecuteStatement")
+
+
+def no_sleep(_seconds: float) -> None:
+    return None
+
+
+def add(table: EventsTable, *records: Any, transport: str = "webhook") -> Any:
+    return table.add(records, transport=transport, expires_days=60)
+
+
+def test_one_event_inserted_by_64_workers_at_once_is_inserted_once(cloud, dynamodb):
+    """Dedupe holds under concurrency (goal 20): one NEW and one stream record an id, whoever was first."""
+    records = [a_record(str(n)) for n in range(40)]
+
+    def work(seed: int) -> Any:
+        mine = random.Random(seed).sample(records, len(records))
+        verdicts = EventsTable(dynamodb, TABLE, no_sleep).add(mine, transport="webhook", expires_days=60)
+        return [record.event.event_id for record, verdict in zip(mine, verdicts, strict=True) if verdict == "new"]
+
+    with ThreadPoolExecutor(64) as pool:
+        new = Counter(event_id for ids in pool.map(work, range(64)) for event_id in ids)
+    assert Counter(record.event.event_id for record in records) == new
+    assert Counter(f"E#{record.event.event_id}" for record in records) == inserted(cloud)
+
+
+def test_transports_added_at_once_are_all_in_the_lineage(dynamodb):
+    """A lineage written by several workers at once loses none of them."""
+    record = a_record("one")
+    table = EventsTable(dynamodb, TABLE, no_sleep)
+    add(table, record)
+
+    def report(transport: str) -> Any:
+        return add(EventsTable(dynamodb, TABLE, no_sleep), record, transport=transport)
+
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = list(pool.map(report, ["export", "tracking", "internal", "webhook"] * 8))
+    settled = [verdict for (verdict,) in verdicts if not isinstance(verdict, TryAgain)]
+    assert {Recorded.DUPLICATE} == set(settled)
+    assert [("export", "internal", "tracking", "webhook")] == [stored.via for stored in table.history(ADA)]
+
+
+def test_a_transport_added_between_reading_and_writing_is_not_overwritten(dynamodb):
+    """Another worker's lineage, written in that instant, makes ours look again."""
+    record = a_record("one")
+    other = EventsTable(dynamodb, TABLE, no_sleep)
+    add(other, record)
+    first = iter([True])
+
+    def overtaken(client: Any, given: dict[str, Any]) -> Any:
+        if given["Statements"][0]["Statement"].startswith("UPDATE") and next(first, False):
+            add(other, record, transport="tracking")
+        return client.batch_execute_statement(**given)
+
+    ours = EventsTable(Faulty(dynamodb, overtaken), TABLE, no_sleep)
+    assert [Recorded.DUPLICATE] == add(ours, record, transport="export")
+    assert [("export", "tracking", "webhook")] == [stored.via for stored in other.history(ADA)]
+
+
+def test_an_item_holds_what_the_design_says(dynamodb):
+    """Keys, canonical JSON, lineage and the day it expires, as the other functions read them."""
+    record = a_record("one")
+    add(EventsTable(dynamodb, TABLE), record)
+    key = {"pk": {"S": "P#id:cust-1"}, "sk": {"S": f"E#{record.event.event_id}"}}
+    expected = {
+        **key,
+        "body": {"S": record.body.decode()},
+        "via": {"SS": ["webhook"]},
+        "ttl": {"N": str(int(record.event.received_at.timestamp()) + 60 * 86_400)},
+    }
+    assert expected == dynamodb.get_item(TableName=TABLE, Key=key)["Item"]
+
+
+def test_a_conflict_lies_beside_its_event_with_its_own_body(cloud, dynamodb):
+    """Both contents can be read and compared, and only the event is on the stream as one."""
+    table = EventsTable(dynamodb, TABLE)
+    other = a_record("one", platform_type="click")
+    add(table, a_record("one"))
+    add(table, other)
+    key = {"pk": {"S": other.home}, "sk": {"S": f"X#{other.event.event_id}#{events.content_hash(other.event)}"}}
+    assert other.body.decode() == dynamodb.get_item(TableName=TABLE, Key=key)["Item"]["body"]["S"]
+    assert 1 == sum(sk.startswith("E#") for sk in inserted(cloud))
+
+
+@pytest.mark.parametrize(
+    ("fields", "left_out"),
+    [
+        ({"properties": {"html": "x" * 500_000}}, ("properties",)),
+        (
+            {"commerce": Commerce(cart=Cart(id="c", items=(Product(name="y" * 500_000),)))},
+            ("commerce", "properties"),
+        ),
+    ],
+)
+def test_a_large_event_sheds_what_the_raw_archive_holds_as_well(dynamodb, fields, left_out):
+    """It is recorded, says what it left out, and is still compared as a whole."""
+    table = EventsTable(dynamodb, TABLE)
+    record = a_record("one", **fields)
+    assert [Recorded.NEW] == add(table, record)
+    assert [Recorded.DUPLICATE] == add(table, record)
+    assert [Recorded.CONFLICT] == add(table, a_record("one", **{**fields, "platform_type": "click"}))
+    (stored,) = table.history(ADA)
+    assert left_out == stored.left_out
+    assert (record.event.event_id, record.event.raw) == (stored.event.event_id, stored.event.raw)
+
+
+def test_an_event_too_large_whatever_it_sheds_is_refused(dynamodb):
+    """It goes to quarantine instead of being retried until it is lost."""
+    verdict, neighbour = add(
+        EventsTable(dynamodb, TABLE), a_record("one", failure=Failure(reason="z" * 500_000)), a_record("two")
+    )
+    assert ("event_too_large", Recorded.NEW) == (verdict.reason, neighbour)
+
+
+def test_statements_throttled_one_by_one_are_tried_again_alone(dynamodb):
+    """A hot partition delays its own records; nothing is written twice."""
+    seen: Counter[str] = Counter()
+
+    def throttle_every_other_once(client: Any, given: dict[str, Any]) -> Any:
+        answer = []
+        for statement in given["Statements"]:
+            sk = statement["Parameters"][1]["S"]
+            seen[sk] += 1
+            if len(seen) % 2 and seen[sk] == 1:
+                answer.append({"Error": {"Code": "ThrottlingError"}})
+            else:
+                answer += client.batch_execute_statement(Statements=[statement])["Responses"]
+        return {"Responses": answer}
+
+    table = EventsTable(Faulty(dynamodb, throttle_every_other_once), TABLE, no_sleep)
+    assert [Recorded.NEW] * 30 == add(table, *(a_record(str(n)) for n in range(30)))
+    assert {1, 2} == set(seen.values())
+
+
+def test_only_what_stays_throttled_is_handed_back(dynamodb):
+    """The neighbours of a partition that is throttled for good are recorded."""
+    hot = f"E#{a_record('1').event.event_id}"
+
+    def throttle(client: Any, given: dict[str, Any]) -> Any:
+        ok = [s for s in given["Statements"] if s["Parameters"][1]["S"] != hot]
+        answers = iter(client.batch_execute_statement(Statements=ok)["Responses"] if ok else [])
+        codes = [{"Error": {"Code": "ThrottlingError"}} if s not in ok else next(answers) for s in given["Statements"]]
+        return {"Responses": codes}
+
+    client = Faulty(dynamodb, throttle)
+    verdicts = add(EventsTable(client, TABLE, no_sleep), *(a_record(str(n)) for n in range(3)))
+    assert [Recorded.NEW, TryAgain, Recorded.NEW] == [v if isinstance(v, Recorded) else type(v) for v in verdicts]
+    assert ATTEMPTS == client.calls
+
+
+def test_a_lost_reply_leaves_one_event_and_no_loss(cloud, dynamodb):
+    """The write happened, its answer did not arrive: the retry finds a duplicate, the stream has the insert."""
+    lost = iter([True])
+
+    def lose_one(client: Any, given: dict[str, Any]) -> Any:
+        answer = client.batch_execute_statement(**given)
+        if next(lost, False):
+            raise ReadTimeoutError(endpoint_url="https://dynamodb.example.com")
+        return answer
+
+    table = EventsTable(Faulty(dynamodb, lose_one), TABLE, no_sleep)
+    records = [a_record(str(n)) for n in range(3)]
+    assert [TryAgain] * 3 == [type(verdict) for verdict in add(table, *records)]
+    assert [Recorded.DUPLICATE] * 3 == add(table, *records)
+    assert {f"E#{record.event.event_id}": 1 for record in records} == dict(inserted(cloud))
+
+
+@pytest.mark.parametrize(
+    "code", ["ThrottlingException", "ProvisionedThroughputExceededException", "InternalServerError"]
+)
+def test_a_table_that_is_away_is_not_asked_again_for_the_rest_of_the_batch(dynamodb, code):
+    """The client has retried for seconds by then; forty more calls of that would outlive the function."""
+
+    def away(_client: Any, _given: dict[str, Any]) -> Any:
+        raise error(code, 500 if code == "InternalServerError" else 400)
+
+    client = Faulty(dynamodb, away)
+    verdicts = add(EventsTable(client, TABLE, no_sleep), *(a_record(str(n)) for n in range(100)))
+    assert ({TryAgain}, 1) == ({type(verdict) for verdict in verdicts}, client.calls)
+
+
+def test_one_statement_that_fails_the_call_is_found_and_its_neighbours_are_recorded(dynamodb):
+    """Whatever the table refuses to even look at is quarantined alone."""
+    bad = f"E#{a_record('7').event.event_id}"
+
+    def picky(client: Any, given: dict[str, Any]) -> Any:
+        if any(statement["Parameters"][1]["S"] == bad for statement in given["Statements"]):
+            raise error("ValidationException")
+        return client.batch_execute_statement(**given)
+
+    verdicts = add(EventsTable(Faulty(dynamodb, picky), TABLE, no_sleep), *(a_record(str(n)) for n in range(25)))
+    assert [7] == [index for index, verdict in enumerate(verdicts) if isinstance(verdict, MalformedItem)]
+    assert 24 == verdicts.count(Recorded.NEW)
+
+
+def test_a_missing_permission_is_not_mistaken_for_a_passing_fault(dynamodb):
+    """It is raised as it is, so that somebody sees it."""
+
+    def denied(_client: Any, _given: dict[str, Any]) -> Any:
+        raise error("AccessDeniedException")
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        add(EventsTable(Faulty(dynamodb, denied), TABLE, no_sleep), a_record("one"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_fails_every_event_is_recorded_once_when_retried(cloud, dynamodb, seed):
+    """Throttles, lost replies and wrong fault reports at random: retried until done, each id has one insert."""
+    chance = random.Random(seed)
+
+    def storm(client: Any, given: dict[str, Any]) -> Any:
+        dice = chance.random()
+        if dice < 0.15:
+            raise error("ThrottlingException")
+        answer = client.batch_execute_statement(**given)
+        if dice < 0.3:
+            raise ReadTimeoutError(endpoint_url="https://dynamodb.example.com")
+        for response in answer["Responses"]:
+            if chance.random() < 0.1:  # it was written, and says that it was not
+                response["Error"] = {"Code": "InternalServerError"}
+        return answer
+
+    table = EventsTable(Faulty(dynamodb, storm), TABLE, no_sleep)
+    records = [a_record(str(n), occurred_at=NOON) for n in range(60)] * 2
+    left: list[tuple[str, Any]] = [(transport, r) for r in records for transport in ("webhook", "export")]
+    chance.shuffle(left)
+    for _ in range(60):
+        again = []
+        for transport in ("webhook", "export"):
+            mine = [record for t, record in left if t == transport]
+            verdicts = add(table, *mine, transport=transport)
+            again += [(transport, r) for r, v in zip(mine, verdicts, strict=True) if isinstance(v, TryAgain)]
+        left = again
+        if not left:
+            break
+    assert [] == left
+    assert {f"E#{record.event.event_id}": 1 for record in records} == dict(inserted(cloud))
+    assert {("export", "webhook")} == {stored.via for stored in table.history(ADA)}
+
+
+def test_the_body_of_an_insert_is_what_the_sdk_would_have_written(cloud, dynamodb):
+    """Only the time it takes differs (`make bench`): every parameter of the call is in it."""
+    statement = {"Statement": f"INSERT INTO \"{TABLE}\" VALUE {{'pk': ?}}", "Parameters": [{"S": "é"}, {"SS": ["a"]}]}
+    sent: list[Any] = []
+    EventsTable(dynamodb, TABLE)
+    for client in (dynamodb, cloud.client("dynamodb")):
+        client.meta.events.register("before-send.dynamodb", lambda request, **_: sent.append(json.loads(request.body)))
+        client.batch_execute_statement(Statements=[statement], ReturnConsumedCapacity="TOTAL")
+    assert [{"Statements": [statement], "ReturnConsumedCapacity": "TOTAL"}] * 2 == sent

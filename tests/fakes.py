@@ -1,0 +1,230 @@
+"""In-memory stand-ins for the ports; each passes the real thing's contract suite (tests/contract/test_ports.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from espial import events
+from espial.deliveries import Connection, RawDelivery
+from espial.errors import MalformedItem, TryAgain, UnknownConnection
+from espial.events import Event, PersonKey
+from espial.messages import Receipt
+from espial.normalise import Recordable
+from espial.ports import (
+    AlreadyRefused,
+    AlreadySent,
+    Claim,
+    InProgress,
+    Quarantined,
+    Recorded,
+    Standing,
+    Stored,
+    Unsettled,
+    Verdict,
+)
+
+
+class FakeEventStore:
+    """EventsTable in a dict. `away` is how many of the next `add` calls find it throttled."""
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[str, str], Stored] = {}
+        self.expires: dict[tuple[str, str], int] = {}
+        self.conflicts: dict[tuple[str, str], set[str]] = {}
+        self.away = 0
+
+    def add(self, records: Sequence[Recordable], *, transport: str, expires_days: int) -> list[Verdict]:
+        if self.away:
+            self.away -= 1
+            return [TryAgain("the table is throttled")] * len(records)
+        return [self._add(record, transport, expires_days) for record in records]
+
+    def _add(self, record: Recordable, transport: str, expires_days: int) -> Verdict:
+        event, key = record.event, (record.home, record.event.event_id)
+        if len(record.home.encode()) > 2048:
+            return MalformedItem("key_too_long")
+        if key not in self.items:
+            self.items[key] = Stored(event, (transport,))
+            self.expires[key] = int(event.received_at.timestamp()) + expires_days * 86_400
+            return Recorded.NEW
+        stored = self.items[key]
+        self.items[key] = stored._replace(via=tuple(sorted({*stored.via, transport})))
+        content, known = events.content_hash(event), self.conflicts.setdefault(key, set())
+        if content == events.content_hash(stored.event) or content in known:
+            return Recorded.DUPLICATE
+        known.add(content)
+        return Recorded.CONFLICT
+
+    def events_of(self, key: PersonKey, *, since: datetime | None = None, limit: int = 1000) -> list[Event]:
+        return [stored.event for stored in self.history(key, since=since, limit=limit)]
+
+    def history(self, key: PersonKey, *, since: datetime | None = None, limit: int = 1000) -> list[Stored]:
+        found = [stored for (home, _), stored in self.items.items() if home == f"P#{key}"]
+        found = [stored for stored in found if since is None or stored.event.occurred_at >= since]
+        return sorted(found, key=lambda stored: (stored.event.occurred_at, stored.event.event_id))[-limit:]
+
+    def of_campaign(self, campaign: str) -> Iterator[Stored]:
+        for stored in self.items.values():
+            about = stored.event.campaign
+            if about and campaign in (about.id, about.name, about.journey_id, about.journey_name):
+                yield stored
+
+
+class FakeArchive:
+    """The raw archive in a dict. `failure` is raised by the next `keep`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, RawDelivery] = {}
+        self.failure: Exception | None = None
+
+    def keep(self, deliveries: Sequence[RawDelivery]) -> list[str]:
+        if self.failure:
+            failure, self.failure = self.failure, None
+            raise failure
+        name = "+".join(delivery.delivery_id for delivery in deliveries)
+        pointers = [f"raw/{name}#{index}" for index in range(len(deliveries))]
+        self.kept.update(zip(pointers, deliveries, strict=True))
+        return pointers
+
+    def read(self, pointer: str) -> RawDelivery:
+        return self.kept[pointer]
+
+
+class FakeQuarantine:
+    """Quarantine in a dict, entries as JSON, because that is what they have to survive."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, bytes] = {}
+        self.failure: Exception | None = None
+
+    def put(self, entry: Quarantined) -> None:
+        if self.failure:
+            raise self.failure
+        self.entries[entry.id] = msgspec.json.encode(entry._asdict())
+
+    def list(self, *, reason: str | None = None, limit: int = 100) -> Iterator[Quarantined]:
+        newest = [key for key in reversed(self.entries) if reason is None or key.split("/")[1] == reason]
+        newest.sort(key=lambda key: key[:10], reverse=True)
+        yield from map(self.get, newest[:limit])
+
+    def get(self, id: str) -> Quarantined:
+        fields = msgspec.json.decode(self.entries[id])
+        return Quarantined(**{**fields, "quarantined_at": datetime.fromisoformat(fields["quarantined_at"])})
+
+    def remove(self, id: str) -> None:
+        self.entries.pop(id, None)
+
+
+class FakeBus:
+    """The bus as a list. `refuses` says which event ids are not accepted."""
+
+    def __init__(self, refuses: frozenset[str] = frozenset()) -> None:
+        self.events: list[Event] = []
+        self.refuses = refuses
+
+    def put(self, events: Iterable[Event]) -> list[Event]:
+        given = list(events)
+        self.events += [event for event in given if event.event_id not in self.refuses]
+        return [event for event in given if event.event_id in self.refuses]
+
+
+class FakeConnections:
+    """Connections and secrets as given."""
+
+    def __init__(self, *connections: Connection, secrets: Mapping[str, Sequence[bytes]] | None = None) -> None:
+        self._connections = {(found.platform, found.name): found for found in connections}
+        self._secrets = secrets or {}
+
+    def find(self, platform: str, name: str) -> Connection:
+        try:
+            return self._connections[platform, name]
+        except KeyError:
+            raise UnknownConnection(f"{platform}/{name}") from None
+
+    def of_platform(self, platform: str) -> Sequence[Connection]:
+        return [found for found in self._connections.values() if found.platform == platform]
+
+    def secrets(self, connection: Connection) -> Sequence[bytes]:
+        return self._secrets.get(connection.name, ())
+
+
+class FakeDeliveryQueue:
+    """RawQueue as a list. `away` makes it refuse."""
+
+    def __init__(self, away: bool = False) -> None:
+        self.deliveries: list[RawDelivery] = []
+        self.away = away
+
+    def put(self, delivery: RawDelivery) -> None:
+        if self.away:
+            raise TryAgain("the queue is throttled")
+        self.deliveries.append(delivery)
+
+
+def stream_record(event: Event, sequence: str, *, name: str = "INSERT", sk: str | None = None) -> dict[str, Any]:
+    """A record of EventsTable's stream as Lambda hands it over."""
+    keys = {"pk": {"S": "P#id:cust-1"}, "sk": {"S": sk or f"E#{event.event_id}"}}
+    image = {**keys, "body": {"S": events.encode(event).decode()}, "via": {"SS": ["webhook"]}, "ttl": {"N": "1"}}
+    return {
+        "eventID": sequence,
+        "eventName": name,
+        "eventSource": "aws:dynamodb",
+        "dynamodb": {"Keys": keys, "NewImage": image, "SequenceNumber": sequence, "StreamViewType": "NEW_IMAGE"},
+    }
+
+
+class FakeClaims:
+    """Send claims in a dict, by the rules of `espial.stores.claims_table`."""
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def look(self, person: str, send_key: str, *, now: datetime) -> Standing | None:
+        item = self.items.get((person, send_key))
+        if item is None:
+            return None
+        claim = Claim(person, send_key, item["attempt"])
+        match item["state"]:
+            case "sent":
+                receipt = item["receipt"]
+                return AlreadySent(receipt.provider, receipt.provider_message_id, receipt.at)
+            case "refused":
+                return AlreadyRefused(item["reason"])
+            case "unknown":
+                return Unsettled(claim, item["called_at"])
+        if item["until"] is not None and now < item["until"]:
+            return InProgress(item["until"])
+        return Unsettled(claim, item["called_at"]) if item["state"] == "calling" else claim
+
+    def claim(self, person: str, send_key: str, *, now: datetime, lease: timedelta) -> Standing:
+        standing = self.look(person, send_key, now=now)
+        if standing is not None and not isinstance(standing, Claim):
+            return standing
+        attempt = standing.attempt + 1 if standing else 1
+        self.items[person, send_key] = {"state": "claimed", "attempt": attempt, "until": now + lease}
+        return Claim(person, send_key, attempt)
+
+    def calling(self, claim: Claim, *, now: datetime, lease: timedelta) -> None:
+        self._move(claim, "calling", ("claimed",), until=now + lease, called_at=now)
+
+    def sent(self, claim: Claim, receipt: Receipt) -> None:
+        self._move(claim, "sent", ("claimed", "calling", "unknown"), receipt=receipt)
+
+    def refused(self, claim: Claim, reason: str) -> None:
+        self._move(claim, "refused", ("claimed", "calling", "unknown"), reason=reason)
+
+    def unknown(self, claim: Claim) -> None:
+        self._move(claim, "unknown", ("calling",))
+
+    def release(self, claim: Claim) -> None:
+        self._move(claim, "claimed", ("claimed", "calling", "unknown"), until=None)
+
+    def _move(self, claim: Claim, state: str, before: tuple[str, ...], **values: Any) -> None:
+        item = self.items[claim.person, claim.send_key]
+        if item["attempt"] != claim.attempt or item["state"] not in (*before, state):
+            raise TryAgain(f"the claim is no longer ours to make {state}")
+        self.items[claim.person, claim.send_key] = {**item, "state": state, **values}

@@ -1,0 +1,194 @@
+"""The `espial` command against the stores of a local cloud: what people see of events, quarantine and secrets."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from espial.cli.app import app
+from espial.events import Campaign, Link
+from espial.ports import Quarantined
+from espial.stores.events_table import EventsTable
+from espial.stores.people_table import DecisionsTable
+from espial.stores.quarantine import S3Quarantine
+from espial.triggers.decision import Decision, Rule
+from espial.triggers.run import Run
+from espial.vocabulary import EventType
+from tests.builders import NOON, a_record
+from tests.unit.test_definitions_load import write
+
+pytestmark = pytest.mark.cloud
+
+
+@pytest.fixture
+def espial(cloud, tmp_path, monkeypatch):
+    """Runs the command in a folder with good definitions and a local stack with empty stores."""
+    cloud.client("s3").create_bucket(Bucket="store", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    cloud.client("dynamodb").create_table(
+        TableName="events",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    queue = cloud.client("sqs").create_queue(QueueName="raw")["QueueUrl"]
+    write(tmp_path / "definitions", {})
+    state = tmp_path / ".local/stack.json"
+    state.parent.mkdir()
+    outputs = {"StoreBucket": "store", "EventsTable": "events", "RawQueueUrl": queue, "Endpoint": cloud.url}
+    state.write_text(json.dumps(outputs))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ESPIAL_STACK_FILE", str(state))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.url)
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+@pytest.fixture
+def recorded(cloud, espial):
+    """A click reported over both channels, and an open that two reports describe differently."""
+    table = EventsTable(cloud.client("dynamodb"), "events")
+    click = {"type": EventType.CLICKED, "link": Link(url="https://shop.example.com/a"), "campaign": Campaign(id="c-7")}
+    for transport in ("webhook", "export"):
+        table.add([a_record("click", **click)], transport=transport, expires_days=60)
+    opened = {"occurred_at": NOON - timedelta(minutes=1), "campaign": Campaign(id="c-7")}
+    for message in ("m-1", "m-2"):
+        table.add([a_record("open", message_id=message, **opened)], transport="webhook", expires_days=60)
+
+
+def test_events_of_a_person_are_a_table_at_80_columns(espial, recorded):
+    """Oldest first, with lineage, and a mark where reports contradict each other."""
+    result = espial("events", "--person", "id:cust-1")
+    assert 0 == result.exit_code, result.output
+    lines = result.output.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    (opened,) = [line for line in lines if "opened !" in line]
+    (clicked,) = [line for line in lines if "clicked" in line]
+    assert lines.index(opened) < lines.index(clicked)
+    assert "2026-11-20" in clicked
+    assert "export" in clicked
+    assert "2 events" in lines
+    assert "! another report of the same event says something else; --json shows it" in lines
+
+
+def test_events_for_programs_carry_lineage_and_conflicts(espial, recorded):
+    """One canonical event a line, with what else was said of it."""
+    opened, clicked = map(json.loads, espial("events", "--person", "id:cust-1", "--json").stdout.splitlines())
+    assert (["export", "webhook"], []) == (clicked["via"], clicked["conflicts"])
+    assert ("m-1", ["m-2"]) == (opened["message_id"], [said["message_id"] for said in opened["conflicts"]])
+
+
+def test_events_of_a_campaign(espial, recorded):
+    """Whoever they are about."""
+    found = espial("events", "--campaign", "c-7", "--json").stdout.splitlines()
+    assert ["opened", "clicked"] == [json.loads(line)["type"] for line in found]
+    assert [["m-2"], []] == [[said["message_id"] for said in json.loads(line)["conflicts"]] for line in found]
+    assert "nothing is recorded of c-8\n" == espial("events", "--campaign", "c-8").output
+
+
+def test_a_person_that_is_not_one_is_wrong_usage(espial):
+    """The kinds of key are named."""
+    result = espial("events", "--person", "mail:ada")
+    assert 2 == result.exit_code
+    assert "person must be one of id, email, phone, contact, session" in " ".join(result.stderr.split())
+
+
+def test_explain_without_a_decision_says_so(espial):
+    """No answer is an answer."""
+    assert "hello has decided nothing about id:cust-1\n" == espial("explain", "id:cust-1", "hello").output
+
+
+def test_explain_tells_every_rule_of_every_decision(espial, cloud):
+    """What each rule found and its verdict, oldest decision first, for people and for programs (goal 50)."""
+    run = Run(
+        trigger="hello",
+        person="id:cust-1",
+        key="c-1",
+        version=a_record("cart").event.event_id,
+        started_at=NOON,
+        due_at=NOON,
+        event=a_record("cart").event,
+    )
+    store = DecisionsTable(cloud.client("dynamodb"), "events")
+    rules = (Rule("status", "live", verdict=True), Rule("consent", None, verdict=False, detail="nobody asked"))
+    store.record("id:cust-1", Decision("skip", "no_consent", None, rules), run, now=NOON + timedelta(hours=1))
+    store.record("id:cust-1", Decision("wait", "not_due", NOON + timedelta(hours=1)), run, now=NOON)
+    lines = espial("explain", "id:cust-1", "hello").output.splitlines()
+    assert "2026-11-20 12:00:00  wait until 2026-11-20 13:00:00: not_due" == lines[0]
+    assert "2026-11-20 13:00:00  skip: no_consent" in lines
+    (refused,) = [line.split() for line in lines if line.startswith("NO")]
+    assert ["NO", "consent", "nothing", "(nobody", "asked)"] == refused
+    told = [json.loads(line) for line in espial("explain", "id:cust-1", "hello", "--json").stdout.splitlines()]
+    assert ["not_due", "no_consent"] == [decision["reason"] for decision in told]
+    assert {"name": "consent", "value": None, "verdict": False, "detail": "nobody asked"} == told[1]["rules"][1]
+    assert "other has decided nothing about id:cust-1\n" == espial("explain", "id:cust-1", "other").output
+
+
+@pytest.fixture
+def quarantined(cloud, espial):
+    """One unreadable item and one that cannot go back."""
+    store = S3Quarantine(cloud.client("s3"), "store")
+    content = {"kind": "item", "transport": "webhook", "received_at": NOON.isoformat(), "mode": "live"}
+    for digest, item in (("aa", {"event": "open"}), ("bb", None)):
+        entry = Quarantined(
+            f"2026-11-20/missing_field/{digest}",
+            "missing_field",
+            "no timestamp",
+            "timestamp",
+            "sendgrid",
+            "esp",
+            NOON,
+            {**content, "item": item},
+        )
+        store.put(entry)
+    return store
+
+
+def test_quarantine_is_listed_and_shown(espial, quarantined):
+    """Where, why, and everything that is known."""
+    listed = espial("quarantine", "list").output
+    assert "2026-11-20/missing_field/aa\n    sendgrid/esp at timestamp: no timestamp\n" in listed
+    assert "nothing is in quarantine for other\n" == espial("quarantine", "list", "--reason", "other").output
+    shown = json.loads(espial("quarantine", "show", "2026-11-20/missing_field/aa").stdout)
+    assert {"event": "open"} == shown["content"]["item"]
+    missing = espial("quarantine", "show", "2026-11-20/missing_field/zz")
+    assert (1, "espial: no entry '2026-11-20/missing_field/zz' in quarantine\n") == (missing.exit_code, missing.stderr)
+
+
+def test_replay_puts_what_can_go_back_on_the_queue(espial, quarantined, cloud):
+    """What cannot is told and stays; its neighbours go."""
+    result = espial("quarantine", "replay", "--reason", "missing_field")
+    assert 1 == result.exit_code
+    assert "2026-11-20/missing_field/aa: back on the queue\n" == result.stdout
+    assert "2026-11-20/missing_field/bb: nothing_to_replay" in result.stderr
+    assert result.stderr.endswith("espial: 1 of 2 could not be replayed\n")
+    assert ["bb"] == [entry.id[-2:] for entry in quarantined.list()]
+    sqs = cloud.client("sqs")
+    queue = sqs.get_queue_url(QueueName="raw")["QueueUrl"]
+    assert 1 == len(sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"])
+
+
+def test_discard_asks_first(espial, quarantined):
+    """Removing for good takes a yes."""
+    assert 1 == espial("quarantine", "discard", "--reason", "missing_field").exit_code
+    assert 2 == len(list(quarantined.list()))
+    assert 0 == espial("quarantine", "discard", "--reason", "missing_field", "--yes").exit_code
+    assert [] == list(quarantined.list())
+
+
+def test_local_secrets_fit_what_signs_and_what_is_accepted(espial, cloud):
+    """Made once, kept where only the owner may read, and made the same again in a fresh cloud."""
+    assert "esp: secretsmanager:espial/esp is set\n" == espial("local-secrets").output
+    kept = json.loads(Path(".local/secrets.json").read_text())
+    assert 0o600 == stat.S_IMODE(Path(".local/secrets.json").stat().st_mode)
+    manager = cloud.client("secretsmanager")
+    assert kept["esp"]["secret"] == manager.get_secret_value(SecretId="espial/esp")["SecretString"]
+    assert kept["esp"]["secret"] != kept["esp"]["signing"]
+    assert "esp: secretsmanager:espial/esp is set already\n" == espial("local-secrets").output
+    manager.delete_secret(SecretId="espial/esp", ForceDeleteWithoutRecovery=True)
+    espial("local-secrets")
+    assert kept == json.loads(Path(".local/secrets.json").read_text())
+    assert kept["esp"]["secret"] == manager.get_secret_value(SecretId="espial/esp")["SecretString"]

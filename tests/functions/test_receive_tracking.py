@@ -1,0 +1,128 @@
+"""receive_tracking against the local cloud, called as browsers and the vendor's SDK call it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from base64 import b64encode
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from segment.analytics import request as segment_request
+from segment.analytics.client import Client
+
+from espial.sources import segment
+from tests.functions.receivers import publish, receiver  # noqa: F401  a fixture
+from tests.http_events import http_event
+
+pytestmark = pytest.mark.cloud
+KEY = {"authorization": "Basic " + b64encode(b"wk_shop:").decode()}
+CALL = {"type": "track", "userId": "cust-1", "event": "Cart Updated", "properties": {"cart_id": "cart-1"}}
+
+
+@pytest.fixture
+def tracking(cloud, receiver):  # noqa: F811
+    """The function, with one shop whose write key lies in the parameter store."""
+    cloud.client("ssm").put_parameter(Name="/espial/shop", Value="wk_shop", Type="SecureString")
+    publish(cloud, {"shop": {"platform": "segment", "secrets": ["ssm:/espial/shop"]}})
+    return receiver("receive_tracking")
+
+
+def test_a_gzipped_call_is_on_the_queue_as_its_plain_bytes(tracking):
+    """What was told success is what recording will read."""
+    plain = json.dumps(CALL).encode()
+    answer = tracking.post(http_event("/v1/track", gzip.compress(plain), KEY | {"content-encoding": "gzip"}))
+    (kept,) = tracking.queued()
+    assert (200, {"success": True}) == (answer["statusCode"], json.loads(answer["body"]))
+    assert (plain, "tracking", "shop") == (kept.body, kept.transport, kept.connection)
+
+
+def test_refusals_are_counted_by_reason_and_keep_nothing(tracking):
+    """Wrong key, bad JSON, unknown call, wrong method, too large."""
+    events = [
+        http_event("/v1/track", json.dumps(CALL), {"authorization": "Basic " + b64encode(b"no:").decode()}),
+        http_event("/v1/track", "{", KEY),
+        http_event("/v1/tracks", "{}", KEY),
+        http_event("/v1/track", "", KEY, method="GET"),
+        http_event("/v1/track", json.dumps(CALL | {"x": "y" * 40_000}), KEY),
+    ]
+    answers = [tracking.post(event) for event in events]
+    assert [401, 400, 404, 405, 413] == [answer["statusCode"] for answer in answers]
+    assert {"*"} == {answer["headers"]["access-control-allow-origin"] for answer in answers}
+    assert ["invalid_write_key", "not_json", "unknown_call", "method_not_allowed", "too_large"] == [
+        count["reason"] for count in tracking.counted()
+    ]
+    assert [] == tracking.queued()
+
+
+def test_a_browsers_preflight_and_call(tracking):
+    """The preflight allows what the call then does, and the call's answer may be read."""
+    origin = {"origin": "https://shop.example.com"}
+    ask = origin | {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+    preflight = tracking.post(http_event("/v1/t", "", ask, method="OPTIONS"))
+    allowed = preflight["headers"]["access-control-allow-headers"].lower().split(", ")
+    assert (204, "*") == (preflight["statusCode"], preflight["headers"]["access-control-allow-origin"])
+    assert {"authorization", "content-type"} <= set(allowed)
+    call = tracking.post(http_event("/v1/t", json.dumps(CALL), KEY | origin))
+    assert (200, "*") == (call["statusCode"], call["headers"]["access-control-allow-origin"])
+
+
+@contextmanager
+def served(tracking):
+    """The handler behind a loopback HTTP server, as API Gateway stands before it."""
+
+    class Gateway(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            answer = tracking.post(http_event(self.path, body, dict(self.headers)))
+            self.send_response_only(answer["statusCode"])
+            for name, value in answer["headers"].items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(answer["body"])))
+            self.end_headers()
+            self.wfile.write(answer["body"].encode())
+
+        def log_message(self, *_):
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        segment_request._session.close()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("compressed", [True, False], ids=["gzip", "plain"])
+def test_the_vendors_sdk_can_post(tracking, compressed):
+    """segment-analytics-python over real HTTP: no error on its side, each of its calls recordable on ours."""
+    errors = []
+    with served(tracking) as url:
+        sdk = Client("wk_shop", host=url, gzip=compressed, sync_mode=True, on_error=lambda *e: errors.append(e))
+        sdk.identify("cust-1", {"email": "ada@example.com"})
+        sdk.track("cust-1", "Cart Updated", {"cart_id": "cart-1", "products": []})
+        sdk.page(anonymous_id="anon-1", category="Docs", name="Home")
+    assert [] == errors
+    items = [item for kept in tracking.queued() for item in segment.split(kept)]
+    assert {"identify", "track", "page"} == {item["type"] for item in items}
+    assert [None] * 3 == [segment.problem(item) for item in items]
+
+
+def test_the_vendors_sdk_hears_of_a_wrong_key(tracking):
+    """Its error carries our status and nothing is kept."""
+    with served(tracking) as url, pytest.raises(segment_request.APIError) as caught:
+        Client("wk_other", host=url, sync_mode=True, max_retries=0).track("cust-1", "Cart Updated")
+    assert 401 == caught.value.status
+    assert [] == tracking.queued()

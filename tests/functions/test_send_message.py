@@ -1,0 +1,162 @@
+"""send_message on the local cloud: a queue message in, one mail out, books written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from espial import events, wiring
+from espial.definitions.load import load
+from espial.definitions.publish import bundle, publish
+from espial.events import Cart, Commerce, Event, Person, PersonKey, Product
+from espial.normalise import Recordable
+from espial.stores.definitions_bucket import DefinitionsBucket
+from espial.triggers.run import Run, message
+from espial.vocabulary import EventType
+from local.cloud import Cloud
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.cloud
+CONTEXT = SimpleNamespace(
+    function_name="send_message", memory_limit_in_mb=512, aws_request_id="r-1",
+    invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:send_message",
+)  # fmt: skip
+
+
+@pytest.fixture
+def app(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The function, imported afresh with its environment, over an empty table and the repository's own definitions."""
+    cloud.client("s3").create_bucket(Bucket="store", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    queue = cloud.client("sqs").create_queue(QueueName="send")["QueueUrl"]
+    keys = [("pk", "HASH"), ("sk", "RANGE")]
+    cloud.client("dynamodb").create_table(
+        TableName="events",
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
+    )
+    publish(
+        bundle(load(ROOT / "definitions")),
+        DefinitionsBucket(cloud.client("s3"), "store"),
+        datetime.now(UTC),
+        replaces=None,
+    )
+    environment = {
+        "AWS_ENDPOINT_URL": cloud.url, "EVENTS_TABLE": "events", "STORE_BUCKET": "store", "SEND_QUEUE_URL": queue,
+        "SEND_QUEUE_ARN": "arn:aws:sqs:eu-west-1:000000000000:send", "SCHEDULE_GROUP": "waits",
+        "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/waits", "SHORT_WAIT_SECONDS": "900",
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(ROOT / "functions/send_message"))
+    _forget()
+    yield import_module("app")
+    _forget()
+
+
+def _forget() -> None:
+    sys.modules.pop("app", None)
+    for made in vars(wiring).values():
+        if hasattr(made, "cache_clear"):
+            made.cache_clear()
+
+
+def abandoned(*, buys: bool = False) -> dict[str, Any]:
+    """A shopper with consent whose cart's wait has just run out; returns the SendQueue message."""
+    now = datetime.now(UTC)
+    trigger = wiring.published("store").trigger("cart-abandoned")
+    assert trigger is not None
+    at = now - trigger.wait - timedelta(seconds=1)
+    cart = Cart(
+        id="cart-7", currency="EUR", total=12.5, url="https://shop.example.com/cart/7",
+        items=(Product(id="p-1", name="Socks", price=12.5, quantity=1),),
+    )  # fmt: skip
+    updated = _event(EventType.CART_UPDATED, at, commerce=Commerce(cart=cart))
+    happened = [_event(EventType.SUBSCRIBED, at - timedelta(days=1), channel="email"), updated]
+    if buys:
+        order = events.Order(id="o-1", cart_id="cart-7")
+        happened.append(_event(EventType.ORDER_COMPLETED, now, commerce=Commerce(order=order)))
+    for event in happened:
+        wiring.people("events").merge(event)
+        wiring.events_table("events").add(
+            [Recordable(event, events.encode(event), "P#id:cust-1")], transport="tracking", expires_days=60
+        )
+    run = Run(
+        trigger="cart-abandoned", person="id:cust-1", key="cart-7", version=updated.event_id,
+        started_at=at, due_at=at + trigger.wait, event=updated,
+    )  # fmt: skip
+    assert wiring.runs("events").put(run, None)
+    return message(run)
+
+
+def _event(kind: EventType, at: datetime, **fields: Any) -> Event:
+    return Event(
+        **{
+            "event_id": events.event_id(at, kind.value), "type": kind, "platform_type": kind.value, "channel": "web",
+            "platform": "segment", "connection": "shop", "occurred_at": at, "received_at": at,
+            "person": Person(external_id="cust-1", email="ada@example.com"), **fields,
+        }
+    )  # fmt: skip
+
+
+def records(*bodies: Any) -> dict[str, Any]:
+    return {
+        "Records": [
+            {"messageId": f"m-{index}", "body": body if isinstance(body, str) else json.dumps(body)}
+            for index, body in enumerate(bodies)
+        ]
+    }
+
+
+def mails(cloud: Cloud) -> list[dict[str, Any]]:
+    shown = cloud.get("/_ministack/ses/messages")
+    return [mail for account in shown["messages"].values() for mail in account] if shown.get("messages") else []
+
+
+def own_events() -> list[tuple[str, str]]:
+    found = wiring.events_table("events").events_of(PersonKey("id", "cust-1"))
+    return [(event.type.value, event.properties.get("reason", "")) for event in found if event.platform == "espial"]
+
+
+def test_a_message_becomes_one_mail(app, cloud):
+    """Delivered twice in one batch and once more: the cart's products in one mail, and one event that says so."""
+    request = abandoned()
+    assert {"batchItemFailures": []} == app.handler(records(request, request), CONTEXT)
+    assert {"batchItemFailures": []} == app.handler(records(request), CONTEXT)
+    (mail,) = mails(cloud)
+    assert ["ada@example.com"] == mail["To"]
+    assert "Socks" in mail["BodyHtml"]
+    assert "€12.50" in mail["BodyText"]
+    assert [("message_requested", "")] == own_events()
+
+
+def test_who_bought_gets_none(app, cloud):
+    """The purchase is seen in the instant before sending; the skip is an event with its reason."""
+    assert {"batchItemFailures": []} == app.handler(records(abandoned(buys=True)), CONTEXT)
+    assert [] == mails(cloud)
+    (skipped,) = own_events()
+    assert "message_skipped" == skipped[0]
+
+
+def test_one_bad_message_does_not_stop_the_rest(app, cloud):
+    """Only what failed comes again."""
+    answer = app.handler(records("not json", abandoned()), CONTEXT)
+    assert {"batchItemFailures": [{"itemIdentifier": "m-0"}]} == answer
+    assert 1 == len(mails(cloud))
+
+
+def test_no_address_is_logged(app, cloud, capsys):
+    """Log lines name outcome, reason and trigger, nobody."""
+    app.handler(records(abandoned()), CONTEXT)
+    written = capsys.readouterr().out
+    assert "message.handled" in written
+    assert "ada@example.com" not in written
+    assert "cust-1" not in written

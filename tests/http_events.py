@@ -1,0 +1,41 @@
+"""Lambda events as API Gateway makes them (HTTP API, payload format 2.0)."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+REQUEST_ID = "JKJaXmPLvHcESHA="
+
+
+def http_event(
+    path: str,
+    body: bytes | str = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str = "POST",
+    query: str = "",
+) -> dict[str, Any]:
+    """A request to one of our routes; bytes arrive base64-encoded, text as it is."""
+    parts = path.strip("/").split("/")
+    if parts[0] == "in":
+        parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
+    else:
+        parameters = {"proxy": "/".join(parts[1:])}
+    return {
+        "version": "2.0",
+        "routeKey": "ANY /in/{platform}/{connection}" if parts[0] == "in" else "ANY /v1/{proxy+}",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": dict(headers or {}),
+        "requestContext": {
+            "requestId": REQUEST_ID,
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "-"},
+            "stage": "$default",
+            "timeEpoch": 1_768_471_200_000,
+        },
+        "pathParameters": parameters,
+        "body": b64encode(body).decode() if isinstance(body, bytes) else body,
+        "isBase64Encoded": isinstance(body, bytes),
+    }

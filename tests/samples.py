@@ -1,0 +1,221 @@
+"""The sample library `events/`: what platforms send, and the canonical events promised for it.
+
+A case is three files under `events/sources/<platform>/`: `<case>.body`, the exact bytes; `<case>.meta.toml`, how they
+came (below); `<case>.expected.json`, the golden outcome of each item. Goldens are written again, on purpose and
+visibly in review, by
+
+    python -m tests.samples --write
+
+Fields of the meta file: `title`, `provenance` (captured, vendor-docs or synthetic), `doc` (the vendor's page),
+`received_at`, and optionally `url` (default: the connection's webhook), `now` (when it is verified; default
+`received_at`), `signed_at` (default `received_at`), `unsigned` (send no proof), `base64` (arrives base64-encoded from
+API Gateway), `accepted` (the connection's secrets, for bodies whose signing key is not ours) and `[headers]`, which
+win over the ones signed here. Bodies are signed when loaded, with a throw-away secret that is derived, not stored.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from espial import signing, sources
+from espial.deliveries import Arrival, Connection, Item, RawDelivery
+from espial.errors import MalformedDelivery, MalformedItem, SignatureError
+from espial.normalise import Recordable, normalise
+from espial.signing import Secret
+from espial.sources import Export
+
+EVENTS = Path(__file__).parents[1] / "events"
+RANDOMNESS = b"espial sample library, never a real secret"
+PUBLIC_URL = "https://hooks.example.com"
+
+
+def secret(platform: str) -> Secret:
+    """The throw-away secret that all samples of a platform are signed with."""
+    return signing.new_secret(platform, RANDOMNESS)
+
+
+def connection(platform: str) -> Connection:
+    """The connection that samples arrive on."""
+    name = f"{platform}-sample"
+    return Connection(name=name, platform=platform, account=name, secrets=("secretsmanager:sample",))
+
+
+def signed(platform: str, body: bytes, now: datetime) -> dict[str, str]:
+    """Fresh request headers for a body, lower-cased, accepted by `secret(platform).accepted`."""
+    return signing.sign(platform, secret(platform).signing, body, now)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sample delivery and everything to replay it with."""
+
+    platform: str
+    name: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.platform}/{self.name}"
+
+    @cached_property
+    def body(self) -> bytes:
+        return self.path.read_bytes()
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        return tomllib.loads(self._beside(".meta.toml").read_text())
+
+    @property
+    def received_at(self) -> datetime:
+        found: datetime = self.meta["received_at"]
+        return found
+
+    @property
+    def now(self) -> datetime:
+        """The clock at which verifying must come out as expected."""
+        found: datetime = self.meta.get("now", self.received_at)
+        return found
+
+    @property
+    def base64(self) -> bool:
+        """Whether API Gateway hands the body over base64-encoded."""
+        return bool(self.meta.get("base64", False))
+
+    @property
+    def connection(self) -> Connection:
+        return connection(self.platform)
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What the connection accepts."""
+        given = self.meta.get("accepted")
+        return tuple(one.encode() for one in given) if given else (secret(self.platform).accepted,)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        plain = {"content-type": "application/json"}
+        signed_at = self.meta.get("signed_at", self.received_at)
+        proof = {} if self.meta.get("unsigned") else signed(self.platform, self.body, signed_at)
+        return plain | proof | self.meta.get("headers", {})
+
+    @property
+    def delivery(self) -> RawDelivery:
+        default = f"{PUBLIC_URL}/in/{self.platform}/{self.connection.name}"
+        return RawDelivery(
+            delivery_id=f"sample-{self.name}",
+            platform=self.platform,
+            connection=self.connection.name,
+            transport="tracking" if self.platform == "segment" else "webhook",
+            body=self.body,
+            received_at=self.received_at,
+            headers=self.headers,
+            url=self.meta.get("url", default),
+        )
+
+    @property
+    def arrival(self) -> Arrival:
+        delivery = self.delivery
+        return Arrival(connection=self.connection, transport=delivery.transport, received_at=self.received_at)
+
+    @property
+    def expected(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self._beside(".expected.json").read_text())
+        return found
+
+    @property
+    def items(self) -> list[Item]:
+        """What the delivery splits into; none where it cannot be split."""
+        try:
+            return sources.load(self.platform).split(self.delivery)
+        except MalformedDelivery:
+            return []
+
+    @property
+    def recordables(self) -> list[Recordable]:
+        """The events in it, without its bad items."""
+        source = sources.load(self.platform)
+        found = []
+        for item in self.items:
+            try:
+                found.append(normalise(source, item, self.arrival))
+            except MalformedItem:
+                continue
+        return found
+
+    def outcome(self) -> list[dict[str, Any]]:
+        """What comes of it: `refused`, or for each item `home` and `event`, or the reason it is `quarantined`."""
+        source = sources.load(self.platform)
+        try:
+            source.verify(self.delivery, self.secrets, self.now)
+            items = source.split(self.delivery)
+        except SignatureError:
+            return [{"refused": "SignatureError"}]
+        except MalformedDelivery as exc:
+            return [{"quarantined": exc.reason}]
+        return [self._outcome_of(item) for item in items]
+
+    def _outcome_of(self, item: Item) -> dict[str, Any]:
+        try:
+            recordable = normalise(sources.load(self.platform), item, self.arrival)
+        except MalformedItem as exc:
+            return {"quarantined": exc.reason, "path": exc.path}
+        return {"home": recordable.home, "event": json.loads(recordable.body)}
+
+    def write(self) -> None:
+        """Write the golden anew."""
+        text = json.dumps(self.outcome(), ensure_ascii=False, indent=1)
+        self._beside(".expected.json").write_text(text + "\n")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.name + suffix)
+
+
+def cases(platform: str | None = None) -> list[Case]:
+    """Every case, or a platform's, in order of name."""
+    found = sorted((EVENTS / "sources").glob(f"{platform or '*'}/*.body"))
+    return [Case(path.parent.name, path.name.removesuffix(".body"), path) for path in found]
+
+
+def case(platform: str, name: str) -> Case:
+    """One case by name."""
+    return Case(platform, name, EVENTS / "sources" / platform / f"{name}.body")
+
+
+def exports(platform: str) -> list[Path]:
+    """A platform's export files in its own key layout, whole ones only (`edge/` holds the damaged and odd ones)."""
+    root = EVENTS / "exports" / platform
+    return sorted(path for path in root.rglob("*") if path.is_file() and "edge" not in path.relative_to(root).parts)
+
+
+def export_key(path: Path) -> str:
+    """The key under which a sample file lies in the exports bucket."""
+    platform, *rest = path.relative_to(EVENTS / "exports").parts
+    return "/".join(["exports", platform, connection(platform).name, *rest])
+
+
+def avro_items(path: Path) -> Iterator[Item]:
+    """The rows of an Avro sample as items of its platform, read by fastavro itself."""
+    import fastavro
+
+    source = sources.load(path.relative_to(EVENTS / "exports").parts[0])
+    with path.open("rb") as file:
+        reader = fastavro.reader(file)
+        name = str(reader.writer_schema["name"])  # type: ignore[call-overload, index]
+        export = Export(bucket="exports", key=export_key(path), etag="sample", record_name=name)
+        for row in reader:
+            yield source.exports["avro"](row, export)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python -m tests.samples --write")
+    for one in cases():
+        one.write()
+        print(f"written {one}")
