@@ -125,8 +125,8 @@ class Demo:
 
     def mails(self) -> list[dict[str, Any]]:
         """Every mail SES accepted."""
-        answer = self.stack.cloud.get("/_ministack/ses/messages")
-        return list(answer["messages"] if isinstance(answer, dict) else answer)
+        accounts = self.stack.cloud.get("/_ministack/ses/messages")["messages"]
+        return [mail for mails in accounts.values() for mail in mails]
 
     def quarantined(self) -> list[dict[str, Any]]:
         """What was refused after it was accepted."""
@@ -345,11 +345,7 @@ def shoppers(demo: Demo) -> None:
 
 
 def _recipients(mails: Iterable[dict[str, Any]]) -> list[str]:
-    return [
-        address
-        for mail in mails
-        for address in (mail.get("To") or mail.get("Destination", {}).get("ToAddresses") or [])
-    ]
+    return [address for mail in mails for address in mail["To"]]
 
 
 def keep_mails(mails: list[dict[str, Any]]) -> list[Path]:
@@ -360,12 +356,12 @@ def keep_mails(mails: list[dict[str, Any]]) -> list[Path]:
     for mail in mails:
         to = _recipients([mail])[0]
         message = EmailMessage(policy=policy.SMTP)
-        message["From"], message["To"], message["Subject"] = mail.get("From") or mail["Source"], to, mail["Subject"]
-        message.set_content(mail.get("BodyText") or "")
-        message.add_alternative(mail.get("BodyHtml") or "", subtype="html")
+        message["From"], message["To"], message["Subject"] = mail["Source"], to, mail["Subject"]
+        message.set_content(mail["BodyText"] or "")
+        message.add_alternative(mail["BodyHtml"] or "", subtype="html")
         path = OUTBOX / quote(to.split("@")[0])
         path.with_suffix(".eml").write_bytes(bytes(message))
-        path.with_suffix(".html").write_text(mail.get("BodyHtml") or "")
+        path.with_suffix(".html").write_text(mail["BodyHtml"] or "")
         written += [path.with_suffix(".eml"), path.with_suffix(".html")]
     return written
 

@@ -103,7 +103,8 @@ class Case:
         plain = {"content-type": "application/json"}
         signed_at = self.meta.get("signed_at", self.received_at)
         proof = {} if self.meta.get("unsigned") else signed(self.platform, self.body, signed_at)
-        return plain | proof | self.meta.get("headers", {})
+        special: dict[str, str] = self.meta.get("headers", {})
+        return plain | proof | special
 
     @property
     def delivery(self) -> RawDelivery:

@@ -27,7 +27,7 @@ class ConditionalCheckFailed(Exception):
 
 
 class MemoryTable:
-    """The four DynamoDB operations our stores use, on a dict; conditions are `name = :value` joined by AND."""
+    """The three DynamoDB operations our stores use, on a dict; conditions are `name = :value` joined by AND."""
 
     class exceptions:  # noqa: N801  boto3's own name
         ConditionalCheckFailedException = ConditionalCheckFailed
@@ -35,24 +35,25 @@ class MemoryTable:
     def __init__(self) -> None:
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def get_item(self, *, Key: Any, **_: Any) -> dict[str, Any]:
+    def get_item(self, *, Key: Any, **_: Any) -> dict[str, Any]:  # noqa: N803
         item = self.items.get((Key["pk"]["S"], Key["sk"]["S"]))
         return {"Item": item} if item else {}
 
-    def put_item(self, *, Item: Any, ConditionExpression: str = "", **request: Any) -> dict[str, Any]:
-        key = (Item["pk"]["S"], Item["sk"]["S"])
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        item, condition = request["Item"], request.get("ConditionExpression", "")
+        key = (item["pk"]["S"], item["sk"]["S"])
         before = self.items.get(key)
         values = request.get("ExpressionAttributeValues", {})
-        for name, value in re.findall(r"(\w+) = (:\w+)", ConditionExpression):
+        for name, value in re.findall(r"(\w+) = (:\w+)", condition):
             if before is None or before.get(name) != values[value]:
                 raise ConditionalCheckFailed
-        if "attribute_not_exists" in ConditionExpression and before is not None:
+        if "attribute_not_exists" in condition and before is not None:
             raise ConditionalCheckFailed
-        self.items[key] = Item
+        self.items[key] = item
         return {}
 
-    def query(self, *, ExpressionAttributeValues: Any, **_: Any) -> dict[str, Any]:
-        pk, first, last = (ExpressionAttributeValues[name]["S"] for name in (":pk", ":first", ":last"))
+    def query(self, **request: Any) -> dict[str, Any]:
+        pk, first, last = (request["ExpressionAttributeValues"][name]["S"] for name in (":pk", ":first", ":last"))
         return {"Items": [self.items[key] for key in sorted(self.items) if key[0] == pk and first <= key[1] <= last]}
 
 
@@ -67,7 +68,11 @@ class MemoryEvents:
         return [self._add(record) for record in records]
 
     def _add(self, record: Recordable) -> Recorded:
-        item = {"pk": {"S": record.home}, "sk": {"S": f"E#{record.event.event_id}"}, "body": {"S": record.body.decode()}}
+        item = {
+            "pk": {"S": record.home},
+            "sk": {"S": f"E#{record.event.event_id}"},
+            "body": {"S": record.body.decode()},
+        }
         try:
             self.table.put_item(Item=item, ConditionExpression="attribute_not_exists(pk)")
         except ConditionalCheckFailed:
@@ -85,15 +90,14 @@ class World:
         self.table = MemoryTable()
         self.events: Any = MemoryEvents(self.table)
         self.people = PeopleTable(self.table, "events")
-        self.runs = RunsTable(self.table, "events")
+        self.runs: Any = RunsTable(self.table, "events")
         self.decisions = DecisionsTable(self.table, "events")
         self.pending: list[tuple[datetime, int, dict[str, Any]]] = []
         self.set: list[datetime] = []
-        self.sent: list[tuple[datetime, Event]] = []
+        self.sent: list[tuple[datetime, Any]] = []
         self._numbers = count()
-        self.runner = TriggerRunner(
-            people=self.people, runs=self.runs, decisions=self.decisions, timers=self, events=self.events
-        )
+        stores: dict[str, Any] = {"people": self.people, "runs": self.runs, "decisions": self.decisions}
+        self.runner = TriggerRunner(**stores, timers=self, events=self.events)
 
     # ports.Timers
 
@@ -181,7 +185,7 @@ def cart(when: datetime, *items: str, id: str = "77", **fields: Any) -> Event:
     """Ada's cart as it was then; without items it was emptied."""
     lines = tuple(Product(id=item, name=item, price=9.5, quantity=1) for item in items)
     commerce = Commerce(cart=Cart(id=id, items=lines))
-    return behaviour(EventType.CART_UPDATED, when, f"{id}/{when.isoformat()}", commerce=commerce, **fields)
+    return behaviour(EventType.CART_UPDATED, when, f"{id}/{when.isoformat()}/{items}", commerce=commerce, **fields)
 
 
 def order(when: datetime, *, cart_id: str | None = "77", **fields: Any) -> Event:

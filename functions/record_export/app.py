@@ -26,8 +26,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     failures: dict[str, Exception] = {}
     for record in event["Records"]:
         try:
-            chunk = Chunk.from_json(record["body"])
-            done = recorder.record(chunk)
+            done = recorder.record(chunk := Chunk.from_json(record["body"]))
         except Exception as exc:  # noqa: BLE001  this chunk comes again, from its checkpoint
             failures[record["messageId"]] = exc
             continue

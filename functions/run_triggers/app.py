@@ -32,6 +32,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
             _run(record)
         except Exception as exc:  # noqa: BLE001  each message stands for itself; this one comes again
             failures[record["messageId"]] = exc
+    metrics.add_metric("events.handled", MetricUnit.Count, len(event["Records"]) - len(failures))
     log_failures("event.retried", failures)
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failures]}
 

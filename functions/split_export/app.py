@@ -21,8 +21,7 @@ settings = SplitExportSettings.from_env()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    splitter = wiring.splitter(settings.events_table, settings.store_bucket, settings.chunk_queue_url, now)
+    splitter = wiring.splitter(settings, datetime.now(UTC))
     records = event.get("Records") or [{}]
     queued = records[0].get("eventSource") == "aws:sqs"
     messages = {r["messageId"]: r["body"] for r in records} if queued else {context.aws_request_id: event}

@@ -1,7 +1,4 @@
-"""Schedule -> export files whose notification was lost or whose work stopped half-way are split (again).
-
-By hand: `{"days": 30}` looks back further, `{"retry_failed": true}` also takes up files that failed.
-"""
+"""Schedule (or by hand, `{"days": 30, "retry_failed": true}`) -> export files that were left lying are split."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     now = datetime.now(UTC)
     swept = sweep(
         settings.exports_bucket,
-        splitter=wiring.splitter(settings.events_table, settings.store_bucket, settings.chunk_queue_url, now),
+        splitter=wiring.splitter(settings, now),
         objects=wiring.export_objects(),
         ledger=wiring.export_ledger(settings.events_table),
         now=now,

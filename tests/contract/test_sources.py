@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from espial import sources
-from espial.errors import SignatureError
+from espial import signing, sources
+from espial.deliveries import Item
+from espial.errors import MalformedItem, SignatureError
 from espial.events import decode, encode
 from espial.normalise import normalise
 from tests import samples
@@ -40,7 +41,7 @@ def test_a_sample_says_where_it_comes_from(case: Case) -> None:
 def test_a_changed_secret_is_refused(case: Case) -> None:
     """Nothing is accepted without proof: neither with another tenant's secret nor with none configured."""
     verify = sources.load(case.platform).verify
-    other = samples.signing.new_secret(case.platform, b"another tenant's").accepted
+    other = signing.new_secret(case.platform, b"another tenant's").accepted
     for secrets in ((other,), (), (b"",)):
         with pytest.raises(SignatureError):
             verify(case.delivery, secrets, case.now)
@@ -49,7 +50,7 @@ def test_a_changed_secret_is_refused(case: Case) -> None:
 @pytest.mark.parametrize("case", ACCEPTED, ids=str)
 def test_an_old_secret_stays_valid_while_it_is_rotated(case: Case) -> None:
     """Secrets are plural: any of them opens, in any place."""
-    other = samples.signing.new_secret(case.platform, b"the next").accepted
+    other = signing.new_secret(case.platform, b"the next").accepted
     sources.load(case.platform).verify(case.delivery, (other, *case.secrets), case.now)
     sources.load(case.platform).verify(case.delivery, (*case.secrets, other), case.now)
 
@@ -64,7 +65,7 @@ def test_a_redelivery_gives_the_same_events(case: Case) -> None:
     for item in reversed(case.items):
         try:
             again.append(normalise(source, item, later))
-        except samples.MalformedItem:
+        except MalformedItem:
             bad -= 1
     if case.items:
         assert bad == 0
@@ -138,7 +139,7 @@ def readable(path: Path) -> str:
     """What a file says; of an Avro file its rows, as far as a damaged one can be read."""
     if path.suffix != ".avro":
         return path.read_text("utf-8")
-    rows = []
+    rows: list[Item] = []
     try:
         rows += samples.avro_items(path)
     except (ValueError, EOFError):

@@ -141,9 +141,25 @@ def test_two_people_applying_at_once_cannot_overwrite_each_other(tmp_path, bucke
     assert new.version == bucket.active()["version"]
 
 
+def test_a_switch_that_is_overtaken_between_reading_and_writing_is_refused(tmp_path, bucket):
+    """The condition is the bucket's own, so not even an instant is left in which one apply hides another."""
+    old, new = (publish.bundle(load.load(write(tmp_path, {}), stage)) for stage in (None, "local"))
+    publish.publish(old, bucket, NOW, replaces=None)
+
+    class Overtaken(DefinitionsBucket):
+        def _read(self, key):
+            found = super()._read(key)
+            super()._put(key, {"version": "theirs"})
+            return found
+
+    with pytest.raises(TryAgain, match="applied meanwhile"):
+        Overtaken(bucket._client, "store").switch(new.active, replaces=old.version)
+    assert "theirs" == bucket.active()["version"]
+
+
 def test_readers_see_the_old_or_the_new_whole(tmp_path, bucket):
     """Everything a bundle needs is there before the one write that switches to it."""
-    seen = []
+    seen: list[object] = []
 
     class Watched(DefinitionsBucket):
         def switch(self, bundle, *, replaces):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -153,10 +154,13 @@ def test_one_bad_message_does_not_stop_the_rest(app, cloud):
     assert 1 == len(mails(cloud))
 
 
-def test_no_address_is_logged(app, cloud, capsys):
-    """Log lines name outcome, reason and trigger, nobody."""
+def test_no_address_is_logged(app, cloud, capsys, monkeypatch):
+    """Log lines and metrics name outcome, reason and trigger, nobody."""
+    written = StringIO()
+    monkeypatch.setattr(app.logger.registered_handler, "stream", written)
     app.handler(records(abandoned()), CONTEXT)
-    written = capsys.readouterr().out
-    assert "message.handled" in written
-    assert "ada@example.com" not in written
-    assert "cust-1" not in written
+    told = written.getvalue() + capsys.readouterr().out
+    assert "message.handled" in told
+    assert "message.sent" in told
+    assert "ada@example.com" not in told
+    assert "cust-1" not in told

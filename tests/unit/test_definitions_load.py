@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ FILES = {
 }
 
 
-def write(root: Path, files: dict[str, str | bytes | None]) -> Path:
+def write(root: Path, files: Mapping[str, str | bytes | None]) -> Path:
     """The good files above with some replaced; None leaves one out."""
     for name, text in {**FILES, **files}.items():
         if text is not None:
@@ -33,7 +34,7 @@ def write(root: Path, files: dict[str, str | bytes | None]) -> Path:
     return root
 
 
-def problems(root: Path, files: dict[str, str | bytes | None], stage: str | None = None) -> list[str]:
+def problems(root: Path, files: Mapping[str, str | bytes | None], stage: str | None = None) -> list[str]:
     with pytest.raises(InvalidDefinition) as refused:
         load(write(root, files), stage)
     return [problem.removeprefix(f"{root}/") for problem in refused.value.problems]

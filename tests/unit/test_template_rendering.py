@@ -1,5 +1,7 @@
 """Rendering: strict, escaped, fenced (goals 54 and 55)."""
 
+# ruff: noqa: E501  tables of cases read best a case a line
+
 from __future__ import annotations
 
 import json
@@ -216,7 +218,8 @@ def test_tags_and_filters_that_reach_out_do_not_exist(source):
 
 
 @pytest.mark.parametrize(
-    "source", ["{{ x.__class__ }}", "{{ x.__class__.__mro__ }}", "{{ x['__globals__'] }}", "{{ x.env }}", "{{ now.__class__ }}"]
+    "source",
+    ["{{ x.__class__ }}", "{{ x.__class__.__mro__ }}", "{{ x['__globals__'] }}", "{{ x.env }}", "{{ now.__class__ }}"],
 )
 def test_a_template_sees_values_not_objects(source):
     """No attribute of a Python object can be reached, so neither can the environment."""
@@ -236,7 +239,9 @@ def test_a_refusal_shows_no_value():
 
 def test_three_hundred_products_are_rendered():
     """The fence is far from what a real mail needs."""
-    source = "{% for i in items %}{% if i.price %}{{ i.name | upcase }} {{ i.price | money: 'EUR' }}{% endif %}{% endfor %}"
+    source = (
+        "{% for i in items %}{% if i.price %}{{ i.name | upcase }} {{ i.price | money: 'EUR' }}{% endif %}{% endfor %}"
+    )
     items = [{"name": f"thing {n}", "price": n} for n in range(1, 301)]
     assert "THING 300 €300.00" in html_of(source, items=items)
 

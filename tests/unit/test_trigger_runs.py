@@ -146,11 +146,14 @@ def test_a_purchase_recorded_in_the_last_instant_stops_the_mail():
     assert ([], ["bought"]) == (world.sent, world.skipped())
 
 
-@pytest.mark.parametrize("order_of_work", list(permutations(["record", "handle", "fire"])))
+RECORDED_FIRST = [
+    work for work in permutations(["record", "handle", "fire"]) if work.index("record") < work.index("handle")
+]
+
+
+@pytest.mark.parametrize("order_of_work", RECORDED_FIRST)
 def test_no_interleaving_mails_after_a_recorded_purchase(order_of_work):
     """Goal 35: in all interleavings of recording, handling and firing, a mail only goes before the recording."""
-    if order_of_work.index("handle") < order_of_work.index("record"):
-        pytest.skip("what is not recorded is never on the bus")
     world = a_world()
     world.now = at("10:00:00")
     world.happens(cart(at("10:00:00"), "shoe"))
@@ -195,7 +198,7 @@ def test_an_emptied_cart_ends_the_run_and_a_filled_one_begins_anew():
 def test_an_emptied_cart_starts_nothing():
     """A cart that was never filled is nothing to remind of."""
     world = a_world()
-    assert {("cart", "over"): 1} == world.happens(cart(at("10:00:00")))
+    assert {} == world.happens(cart(at("10:00:00")))
     assert None is world.runs.get("id:P-1001", "cart", "77")
 
 
@@ -244,15 +247,19 @@ def test_without_restart_a_run_happens_once():
     assert [at("11:00:00")] == [when for when, _ in world.sent]
 
 
-def test_a_crash_before_the_timer_is_mended_by_the_redelivery():
+def away(*_args, **_named):
+    raise TryAgain("away")
+
+
+def test_a_crash_before_the_timer_is_mended_by_the_redelivery(monkeypatch):
     """The run is written, the timer is not: the same event again makes it."""
     world = a_world()
     world.now = at("10:00:00")
     event = cart(at("10:00:00"), "shoe")
-    timer, world.at = world.at, lambda *_args, **_kw: (_ for _ in ()).throw(TryAgain("away"))
-    with pytest.raises(TryAgain):
-        world.happens(event)
-    world.at = timer
+    with monkeypatch.context() as crash:
+        crash.setattr(world, "at", away)
+        with pytest.raises(TryAgain):
+            world.happens(event)
     world.handles(event)
     world.until(at("11:00:00"))
     assert 1 == len(world.sent)
@@ -277,7 +284,10 @@ def test_a_crash_before_the_books_is_mended_by_the_redelivery():
     assert explained[0].decision.rules
 
 
-@given(st.lists(st.tuples(st.sampled_from(["edit", "empty", "order"]), st.integers(0, 9)), max_size=6, unique=True), st.data())
+@given(
+    st.lists(st.tuples(st.sampled_from(["edit", "empty", "order"]), st.integers(0, 9)), max_size=6, unique=True),
+    st.data(),
+)
 def test_any_order_of_arrival_sends_the_same(steps, data):
     """Guarantee 3: events before the first mail is due, in any order and some twice, end in the same mails."""
     events = []
@@ -287,7 +297,9 @@ def test_any_order_of_arrival_sends_the_same(steps, data):
             order(moment) if kind == "order" else cart(moment, *([f"item-{minute}"] if kind == "edit" else []))
         )
     events.sort(key=lambda event: (event.occurred_at, event.event_id))
-    shuffled = data.draw(st.permutations(events + data.draw(st.lists(st.sampled_from(events), max_size=3) if events else st.just([]))))
+    shuffled = data.draw(
+        st.permutations(events + data.draw(st.lists(st.sampled_from(events), max_size=3) if events else st.just([])))
+    )
     outcomes = []
     for arrival in (events, shuffled):
         world = a_world()
@@ -324,7 +336,7 @@ def test_a_run_another_worker_moved_is_looked_at_again():
     world.now = at("10:00:00")
     newer = cart(at("10:00:02"), "newer")
     put = world.runs.put
-    interrupted = []
+    interrupted: list[bool] = []
 
     def put_after_the_other(run, previous):
         if not interrupted:

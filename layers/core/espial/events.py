@@ -260,8 +260,9 @@ def home_key(event: Event, order: tuple[str, ...]) -> str:
     Part of the event's identity in the table, so `order` may only name fields that every transport's report
     of the event carries (DESIGN 3); each source declares its own.
     """
+    person = event.person
     for field in order:
-        value = getattr(event.person, field)
+        value = getattr(person, field)
         if value:
             kind = KEY_KINDS[field]
             return f"P#{kind}:{event.platform}/{value}" if kind == "contact" else f"P#{kind}:{value}"

@@ -39,6 +39,13 @@ class Receipt:
     at: datetime
 
 
+def check(message: Message, features: frozenset[str]) -> None:
+    """Refuse what a provider with these `features` cannot express, before anything is sent."""
+    needed = {name for name in ("headers", "tags", "reply_to") if getattr(message, name)}
+    if missing := needed - features:
+        raise Refused("provider_lacks_feature", ", ".join(sorted(missing)))
+
+
 def send_key(*, trigger: str, person: str, key: str, version: str) -> str:
     """One mail per trigger, person, run key and version, whatever code sends it and however often (goal 38).
 

@@ -32,8 +32,8 @@ def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = No
     """
     connection = arrival.connection
     fields = source.normalise(item, arrival)
-    identified_at = fields.pop("identified_at", None) or fields["occurred_at"]
-    identity = _SEPARATOR.join((source.name, connection.account, *source.identity(item)))
+    identified_at = fields.pop("identified_at") if "identified_at" in fields else fields["occurred_at"]
+    identity = f"{source.name}\x1f{connection.account}\x1f{_SEPARATOR.join(source.identity(item))}"
     fields["event_id"] = events.event_id(identified_at, identity)
     fields["platform"] = source.name
     fields["connection"] = connection.name

@@ -11,7 +11,6 @@ neither order, nor duplicates, nor the transport an event came over can matter (
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -220,6 +219,7 @@ class PersonView:
     events: tuple[Event, ...] = ()
     runs: tuple[Run, ...] = ()
     conflicts: tuple[PersonKey, ...] = ()
+    _of_type: dict[str, list[Event]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -235,13 +235,15 @@ class PersonView:
         """The strong id, where one is known."""
         return next((value for kind, value in self.keys or (self.key,) if kind == "id"), None)
 
-    @cached_property
-    def times(self) -> Mapping[str, list[datetime]]:
-        """Event type -> when it happened, oldest first."""
-        found: dict[str, list[datetime]] = defaultdict(list)
-        for event in self.events:
-            found[event.type.value].append(event.occurred_at)
-        return found
+    def of_type(self, kind: str) -> list[Event]:
+        """The events of a type, oldest first."""
+        if kind not in self._of_type:
+            self._of_type[kind] = [event for event in self.events if event.type == kind]
+        return self._of_type[kind]
+
+    def times(self, kind: str) -> list[datetime]:
+        """When the events of a type happened, oldest first."""
+        return [event.occurred_at for event in self.of_type(kind)]
 
     @cached_property
     def consent(self) -> dict[str, bool]:

@@ -16,7 +16,7 @@ from espial.events import Event, PersonKey
 from espial.normalise import Recordable
 
 if TYPE_CHECKING:  # the acknowledging path imports this module, and needs none of these
-    from espial.messages import Receipt
+    from espial.messages import Message, Receipt
     from espial.people import PersonView
     from espial.triggers.decision import Decision
     from espial.triggers.definition import Trigger
@@ -217,6 +217,28 @@ class Claims(Protocol):
 
     def release(self, claim: Claim) -> None:
         """Surely not sent: the next delivery may claim it at once."""
+        ...
+
+
+class Sender(Protocol):
+    """One configured provider.
+
+    features     what it can express beyond subject, HTML and text: `headers`, `tags`, `reply_to`. A message that
+                 needs more is refused before it is sent.
+    idempotent   whether the provider itself takes one idempotency key once; then an unknown outcome is simply
+                 repeated with the same key.
+    """
+
+    name: str
+    features: frozenset[str]
+    idempotent: bool
+
+    def send(self, message: Message, *, idempotency_key: str) -> Receipt:
+        """Hand the message over, once.
+
+        Raises TryAgain if it surely was not taken and may be later, Refused if it never will be, OutcomeUnknown
+        if nobody can tell; nothing else.
+        """
         ...
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
         Quarantine,
         RawArchive,
         Runs,
+        Sender,
         Timers,
     )
-    from espial.senders import Sender
     from espial.services.deliver import Deliverer
     from espial.services.publish_events import Wanted
     from espial.services.record_export import ChunkRecorder
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         RecordExportSettings,
         RunTriggersSettings,
         SendMessageSettings,
+        SplitExportSettings,
+        SweepExportsSettings,
         WaitSettings,
     )
     from espial.stores.aws_http import AwsClient
@@ -167,16 +169,16 @@ def chunk_queue(queue_url: str) -> ChunkQueue:
     return SqsChunkQueue(client("sqs"), queue_url)
 
 
-def splitter(events_table: str, store_bucket: str, chunk_queue_url: str, now: datetime) -> Splitter:
+def splitter(settings: SplitExportSettings | SweepExportsSettings, now: datetime) -> Splitter:
     """Plans export files; `now` is this invocation's instant."""
     from espial.services.split_export import Splitter
 
     return Splitter(
-        connections=connections(store_bucket),
+        connections=connections(settings.store_bucket),
         objects=export_objects(),
-        ledger=export_ledger(events_table),
-        queue=chunk_queue(chunk_queue_url),
-        quarantine=quarantine(store_bucket),
+        ledger=export_ledger(settings.events_table),
+        queue=chunk_queue(settings.chunk_queue_url),
+        quarantine=quarantine(settings.store_bucket),
         now=now,
     )
 

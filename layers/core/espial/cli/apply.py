@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from espial.cli import stores
-from espial.cli.output import dump, say
+from espial.cli.output import complain, dump, say
 from espial.cli.stack import Failed, Stack
 from espial.definitions import load, publish
 from espial.definitions.load import Definitions
@@ -31,7 +31,9 @@ def apply(
 
     They are checked first, and what changes is shown.
     """
-    new = publish.bundle(load.load(directory, stage))
+    checked = load.load(directory, stage)
+    _warn(checked)
+    new = publish.bundle(checked)
     stack: Stack = ctx.obj
     bucket = stores.definitions(stack)
     before = bucket.active()
@@ -60,6 +62,7 @@ def validate(directory: Folder = Path("definitions"), stage: Stage = None, as_js
     checked = load.load(directory, stage)
     for other in [] if stage else load.stages(directory):
         load.load(directory, other)
+    _warn(checked)
     if as_json:
         dump(_addresses(checked))
         return
@@ -67,6 +70,12 @@ def validate(directory: Folder = Path("definitions"), stage: Stage = None, as_js
     say(f"{directory}: valid: {', '.join(counts)}")
     for name, addresses in _addresses(checked).items():
         say(f"  {name}: POST {addresses['post']}, files under {addresses['exports']}")
+
+
+def _warn(checked: Definitions) -> None:
+    for compiled in checked.templates.values():
+        for warning in compiled["warnings"]:
+            complain(f"warning: {warning}")
 
 
 def _count(number: int, kind: str) -> str:

@@ -16,6 +16,7 @@ from espial.cli.stack import Stack
 from espial.events import PersonKey
 from espial.ports import Decided, Stored
 from espial.services.timeline import timeline
+from espial.triggers.decision import Rule
 
 Limit = Annotated[int, typer.Option(min=1, help="The newest this many.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs, one object a line.")]
@@ -121,20 +122,14 @@ def _tell(decided: Decided) -> None:
     until = f" until {_instant(decision.until)}" if decision.until else ""
     out.print(f"{_instant(decided.decided_at)}  {decision.outcome}{until}: {plain(decision.reason)}", style="bold")
     say(f"  {decided.trigger}, key {plain(decided.key)}, after event {decided.version}")
-    rows = [
-        (
-            "yes" if rule.verdict else "NO",
-            rule.name,
-            " ".join(filter(None, (_value(rule.value), rule.detail and f"({rule.detail})"))),
-        )
-        for rule in decision.rules
-    ]
+    rows = [("yes" if rule.verdict else "NO", rule.name, _found(rule)) for rule in decision.rules]
     if rows:
         table(("holds", "rule", "found"), rows, whole=2)
 
 
-def _value(value: Any) -> str:
-    return "nothing" if value is None else str(value)
+def _found(rule: Rule) -> str:
+    value = "nothing" if rule.value is None else str(rule.value)
+    return f"{value} ({rule.detail})" if rule.detail else value
 
 
 def _decision(decided: Decided) -> dict[str, Any]:

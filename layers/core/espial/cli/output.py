@@ -39,10 +39,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole: int =
     for index, name in enumerate(columns):
         view.add_column(name, overflow="fold", no_wrap=index < whole)
     for row in rows:
-        view.add_row(*(Text(plain(cell)) for cell in row))
+        view.add_row(*(Text("\n".join(map(plain, cell.split("\n")))) for cell in row))
     Console(highlight=False).print(view)
 
 
 def plain(text: str) -> str:
-    """Text that cannot steer a terminal; lines stay lines."""
-    return "".join(c if c.isprintable() or c in " \n" else "�" for c in text)
+    """Text that cannot steer a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text)

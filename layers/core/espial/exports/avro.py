@@ -104,8 +104,13 @@ def _snappy(data: bytes) -> bytes:
 
 
 def _zstandard(data: bytes) -> bytes:
-    room = bytearray(MAX_BLOCK_BYTES)  # untouched pages of it cost nothing
-    return bytes(memoryview(room)[: cramjam.zstd.decompress_into(data, room)])
+    for size in (1 << 20, MAX_BLOCK_BYTES):  # most blocks are small, and the largest room is dear
+        room = bytearray(min(size, MAX_BLOCK_BYTES))
+        try:
+            return bytes(memoryview(room)[: cramjam.zstd.decompress_into(data, room)])
+        except cramjam.DecompressionError as exc:
+            problem = exc
+    raise problem
 
 
 _CODECS: Mapping[str, Callable[[bytes], bytes]] = {

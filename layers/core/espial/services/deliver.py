@@ -37,7 +37,7 @@ import msgspec
 from espial import own_events
 from espial.errors import OutcomeUnknown, Refused, TryAgain
 from espial.events import PersonKey
-from espial.messages import Message, Receipt, address, mailbox, send_key
+from espial.messages import Message, Receipt, address, check, mailbox, send_key
 from espial.normalise import Recordable
 from espial.people import PersonView
 from espial.ports import (
@@ -51,11 +51,11 @@ from espial.ports import (
     People,
     Published,
     Runs,
+    Sender,
     Standing,
     Timers,
     Unsettled,
 )
-from espial.senders import Sender, check
 from espial.templates.render import render
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, recipient
 from espial.triggers.definition import Trigger
@@ -73,6 +73,9 @@ RECONCILE_STEP = timedelta(minutes=1)
 
 EXPIRES_DAYS = 60
 """How long our own events are kept: as long as caps may look back."""
+
+REPEAT_AFTER = timedelta(seconds=15)
+"""When to repeat a call to a provider that takes one key once."""
 
 MAX_ATTEMPTS = 3
 """How often an unknown outcome may be resent where the trigger asks for that."""
@@ -198,7 +201,7 @@ class Deliverer:
         if not isinstance(standing, Claim):
             return self._resume(occasion, trigger, standing)
         try:
-            sender, mail = self._prepare(occasion, trigger, run, view)
+            sender, mail = self._prepare(trigger, run, view)
             self.claims.calling(standing, now=self.clock(), lease=LEASE)
             now = self.clock()
             view = self.people.load(PersonKey.parse(occasion.person))
@@ -216,13 +219,15 @@ class Deliverer:
             raise TryAgain("the address changed meanwhile", after=0)
         return self._hand_over(occasion, trigger, standing, sender, mail)
 
-    def _prepare(self, occasion: Occasion, trigger: Trigger, run: Run, view: PersonView) -> tuple[Sender, Message]:
+    def _prepare(self, trigger: Trigger, run: Run, view: PersonView) -> tuple[Sender, Message]:
         name = trigger.send.provider
         settings = self.published.provider(name)
         sender = self.sender(name, settings)
         compiled = self.published.template(trigger.send.template)
-        mail = compose(occasion, trigger, run, view, settings=settings, compiled=compiled, now=self.clock())
-        check(sender, mail)
+        now = self.clock()
+        to = address(recipient(trigger, run, view, now) or "")
+        mail = compose(run, view, to, provider=settings, template=compiled, now=now)
+        check(mail, sender.features)
         return sender, mail
 
     def _hand_over(self, occasion: Occasion, trigger: Trigger, claim: Claim, sender: Sender, mail: Message) -> Outcome:
@@ -234,9 +239,6 @@ class Deliverer:
             self.claims.release(claim)
             return self._later(occasion, "provider_busy", self.clock() + timedelta(seconds=exc.after))
         except OutcomeUnknown:
-            if sender.idempotent:
-                self.claims.release(claim)
-                return self._later(occasion, "repeating_with_the_same_key", self.clock() + RECONCILE_STEP)
             self.claims.unknown(claim)
             return self._settle(occasion, trigger, Unsettled(claim, self.clock()))
         self.claims.sent(claim, receipt)
@@ -266,6 +268,9 @@ class Deliverer:
         if receipt is not None:
             self.claims.sent(unsettled.claim, receipt)
             return self._sent(occasion, trigger, receipt)
+        if self._takes_a_key_once(trigger):
+            self.claims.release(unsettled.claim)
+            return self._later(occasion, "repeating_with_the_same_key", now + REPEAT_AFTER)
         if now < unsettled.since + self.window:
             # counted from the call, so that every copy of the message sets the same timer
             looks = (now - unsettled.since) // RECONCILE_STEP + 1
@@ -276,6 +281,13 @@ class Deliverer:
             return self._later(occasion, "sending_again", now)
         self.claims.refused(unsettled.claim, "outcome_unknown")
         return self._skipped(occasion, Decision("skip", "outcome_unknown"), now)
+
+    def _takes_a_key_once(self, trigger: Trigger) -> bool:
+        name = trigger.send.provider
+        try:
+            return self.sender(name, self.published.provider(name)).idempotent
+        except Refused:  # the provider was removed meanwhile
+            return False
 
     def _refused(self, occasion: Occasion, claim: Claim, refusal: Refused) -> Outcome:
         self.claims.refused(claim, refusal.reason)
@@ -323,34 +335,28 @@ class Deliverer:
 
 
 def compose(
-    occasion: Occasion,
-    trigger: Trigger,
-    run: Run,
-    view: PersonView,
-    *,
-    settings: Mapping[str, Any],
-    compiled: Mapping[str, Any],
-    now: datetime,
+    run: Run, view: PersonView, to: str, *, provider: Mapping[str, Any], template: Mapping[str, Any], now: datetime
 ) -> Message:
     """The run's mail, rendered. Raises Refused with the reason it cannot be made."""
-    unsubscribe = str(settings.get("unsubscribe_url") or "").replace("{message}", occasion.send_key)
+    key = Occasion.of(run).send_key
+    unsubscribe = str(provider.get("unsubscribe_url") or "").replace("{message}", key)
     headers: Mapping[str, str] = {}
-    if compiled["category"] == "marketing":
+    if template["category"] == "marketing":
         if not unsubscribe:
-            raise Refused("no_unsubscribe_url", trigger.send.provider)
+            raise Refused("no_unsubscribe_url", provider["name"])
         headers = one_click(unsubscribe)
-    rendered = render(compiled, context(run, view, unsubscribe_url=unsubscribe, now=now))
-    name, sender = parseaddr(settings["from"])
+    rendered = render(template, context(run, view, unsubscribe_url=unsubscribe, now=now))
+    name, sender = parseaddr(provider["from"])
     return Message(
-        to=address(recipient(trigger, run, view, now) or ""),
+        to=to,
         from_=mailbox(rendered.from_name or name, sender),
-        reply_to=settings.get("reply_to", ""),
+        reply_to=provider.get("reply_to", ""),
         subject=rendered.subject,
         html=rendered.html,
         text=rendered.text,
-        send_key=occasion.send_key,
+        send_key=key,
         headers=headers,
-        tags={"trigger": trigger.name, "template": trigger.send.template},
+        tags={"trigger": run.trigger, "template": template["name"]},
     )
 
 

@@ -107,7 +107,7 @@ class TriggerRunner:
 
     def _start(self, trigger: Trigger, candidate: Run, person: PersonView, now: datetime) -> str:
         if exit_of(trigger, candidate, person) is not None:
-            return "over"  # what ends it has happened already: an order that overtook its cart, an emptied cart
+            return "over"  # what ends it has happened already: an order that overtook its cart
         home = self._home(candidate, person)
         for _ in range(ATTEMPTS):
             run = self.runs.get(home, candidate.trigger, candidate.key)

@@ -216,9 +216,7 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
             fields["properties"].pop("products", None)
     elif name and channel in _MESSAGE_CHANNELS.values():
         fields["message_id"] = text(properties.get("email_id"))
-        fields["campaign"] = _known(
-            id=text(properties.get("campaign_id")), name=text(properties.get("campaign_name"))
-        )
+        fields["campaign"] = _known(id=text(properties.get("campaign_id")), name=text(properties.get("campaign_name")))
         if type_ is EventType.CLICKED:
             fields["link"] = _known(url=text(properties.get("link_url")), id=text(properties.get("link_id")))
     fields["type"] = type_

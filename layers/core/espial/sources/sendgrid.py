@@ -101,9 +101,10 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     event = get("event")
     if type(event) is not str:
         raise MalformedItem("missing_event", "event is missing or not text", "event")
-    custom, in_campaign = _shape(tuple(item))
+    type_, special = _READ.get(event, _UNKNOWN)
+    custom, tagged, in_campaign = _shape(tuple(item))
     fields: EventFields = {
-        "type": EVENT_TYPES.get(event, EventType.UNKNOWN),
+        "type": type_,
         "platform_type": event,
         "channel": "email",
         "occurred_at": epoch(get("timestamp"), "timestamp"),
@@ -112,23 +113,29 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     message = get("sg_message_id")
     if type(message) is str:
         fields["message_id"] = message.partition(".")[0]
-    if in_campaign:
+    if tagged:
+        tags = _tags(get("category"))
+        if tags:
+            fields["campaign"] = {"tags": tags}
+    elif in_campaign:
         fields["campaign"] = _campaign(item)
     if custom:
-        fields["properties"] = {name: item[name] for name in custom}
-    special = _SPECIAL.get(event)
+        properties = fields["properties"] = {}
+        for name in custom:
+            properties[name] = item[name]
     if special:
         special(item, fields)
     return fields
 
 
 @lru_cache(maxsize=1024)
-def _shape(names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
-    """The names that are not SendGrid's own, in order, and whether any says the campaign.
+def _shape(names: tuple[str, ...]) -> tuple[tuple[str, ...], bool, bool]:
+    """The names that are not SendGrid's own, in order; whether tags alone, or more, say what campaign it is.
 
     Cached: an account's events come in a few shapes.
     """
-    return tuple(sorted(set(names) - _OWN)), not _CAMPAIGN.isdisjoint(names)
+    campaign = _CAMPAIGN.intersection(names)
+    return tuple(sorted(set(names) - _OWN)), campaign == {"category"}, bool(campaign)
 
 
 def _failed(item: Item, fields: EventFields) -> None:
@@ -148,13 +155,16 @@ def _failed(item: Item, fields: EventFields) -> None:
 
 def _engaged(item: Item, fields: EventFields) -> None:
     get = item.get
-    client: dict[str, Any] = {"ip": text(get("ip")), "user_agent": text(get("useragent"))}
-    machine = get("sg_machine_open")
+    ip, user_agent, machine = text(get("ip")), text(get("useragent")), get("sg_machine_open")
     if type(machine) is bool:
-        client["machine"] = machine
-        client["machine_reason"] = "sg_machine_open"
-    if client["ip"] or client["user_agent"] or type(machine) is bool:
-        fields["client"] = client
+        fields["client"] = {
+            "ip": ip,
+            "user_agent": user_agent,
+            "machine": machine,
+            "machine_reason": "sg_machine_open",
+        }
+    elif ip or user_agent:
+        fields["client"] = {"ip": ip, "user_agent": user_agent}
     url = get("url")
     if type(url) is str:
         fields["link"] = {"url": url}
@@ -164,20 +174,21 @@ def _account(item: Item, fields: EventFields) -> None:
     fields["properties"] = {**fields.get("properties", {}), "status": text(item.get("type"))}
 
 
-_SPECIAL: Mapping[str, Callable[[Item, EventFields], None]] = {
+_Reader = Callable[[Item, EventFields], None]
+_SPECIAL: Mapping[str, _Reader] = {
     **dict.fromkeys(("dropped", "deferred", "bounce"), _failed),
     **dict.fromkeys(("open", "click", "unsubscribe", "group_unsubscribe", "group_resubscribe"), _engaged),
     "account_status_change": _account,
 }
-"""What an event says besides who, what and when."""
+_READ: Mapping[str, tuple[EventType, _Reader | None]] = {
+    event: (type_, _SPECIAL.get(event)) for event, type_ in EVENT_TYPES.items()
+}
+"""Event -> its type, and who reads what it says besides who, what and when."""
+_UNKNOWN: tuple[EventType, _Reader | None] = (EventType.UNKNOWN, None)
 
 
 def _campaign(item: Item) -> dict[str, Any]:
     get = item.get
-    category = get("category")
-    tags = [tag for tag in map(text, category if type(category) is list else (category,)) if tag]
-    if len(item.keys() & _CAMPAIGN) == 1 and tags:
-        return {"tags": tags}
     newsletter = get("newsletter")
     return {
         "id": text(get("singlesend_id"))
@@ -186,8 +197,16 @@ def _campaign(item: Item) -> dict[str, Any]:
         "name": text(get("singlesend_name")) or text(get("marketing_campaign_name")),
         "variation_id": text(get("marketing_campaign_split_id")),
         "template_id": text(get("sg_template_id")),
-        "tags": tags,
+        "tags": _tags(get("category")),
     }
+
+
+def _tags(category: Any) -> list[str]:
+    """`category` is text or an array, also within one batch."""
+    if type(category) is list:
+        return [tag for tag in map(text, category) if tag]
+    tag = text(category)
+    return [tag] if tag else []
 
 
 def identity(item: Item) -> tuple[str, ...]:

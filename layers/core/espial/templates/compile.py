@@ -122,7 +122,7 @@ class _Compiling:
         bodies = [file for name in ("body.mjml", "body.html") if (file := self._file(name))]
         if len(bodies) != 1 and not any("body." in problem for problem in self.problems):
             self.problems.append(f"{self.folder}: needs exactly one of body.mjml and body.html")
-        return bodies[0] if len(bodies) == 1 else None
+        return _File(bodies[0].shown, _uncommented(bodies[0].text)) if len(bodies) == 1 else None
 
     def _definition(self) -> tuple[reading.Document | None, TemplateDefinition | None]:
         path = self.folder / "template.yaml"
@@ -257,6 +257,9 @@ def _markup_problems(source: str) -> Iterator[tuple[int, str]]:
 _LIQUID = re.compile(r"\{\{.*?\}\}|\{%-?\s*comment\s*-?%\}.*?\{%-?\s*endcomment\s*-?%\}|\{%.*?%\}", re.DOTALL)
 _RAW_TEXT = re.compile(r"<(mj-title|mj-preview|mj-style|style|title|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 _OWN_COMMENT = re.compile(r"<!--(?!\[)(?!.*?\]-->).*?-->", re.DOTALL)
+_BARE_TABLE = re.compile(r"(<table\b[^>]*>)(?!\s*<(?:tbody|thead|tfoot|caption|col))", re.IGNORECASE)
+"""A table whose rows stand in no tbody: HTML would begin one inside a loop over its rows."""
+
 _CONDITIONAL = re.compile(r"<!--\[if.*?<!\[endif\]-->", re.DOTALL)
 
 
@@ -313,8 +316,7 @@ def _uncommented(source: str) -> str:
 def _from_mjml(body: _File, preheader: str) -> str:
     import mrml  # noqa: PLC0415  only where definitions are applied
 
-    source = _uncommented(body.text)
-    hidden = _Hidden(source)
+    hidden = _Hidden(body.text)
     try:
         output = mrml.to_html(
             hidden.source,
@@ -327,20 +329,19 @@ def _from_mjml(body: _File, preheader: str) -> str:
     unknown = re.search(r"<(mj-[\w-]+)", output.content)
     if unknown:
         raise InvalidDefinition([body.at(body.text.find(f"<{unknown[1]}"), f"MJML: no element {unknown[1]} here")])
-    return _with_preheader(hidden.restore(output.content, _File(body.shown, source)), preheader)
+    return _with_preheader(hidden.restore(output.content, body), preheader)
 
 
 def _from_html(body: _File, definition: TemplateDefinition) -> str:
     import css_inline  # noqa: PLC0415  only where definitions are applied
 
-    source = _uncommented(body.text)
-    hidden = _Hidden(source)
+    hidden = _Hidden(body.text)
     inliner = css_inline.CSSInliner(keep_style_tags=False, keep_at_rules=True, load_remote_stylesheets=False)
     try:
-        inlined = inliner.inline(hidden.source)
+        inlined = inliner.inline(_BARE_TABLE.sub(r"\1<tbody>", hidden.source))
     except (css_inline.InlineError, ValueError) as exc:
         raise InvalidDefinition([f"{body.shown}:1: CSS: {exc}"]) from exc
-    return _with_preheader(hidden.restore(inlined, _File(body.shown, source)), definition.preheader)
+    return _with_preheader(hidden.restore(inlined, body), definition.preheader)
 
 
 _HIDDEN_STYLE = "display:none;font-size:1px;line-height:1px;max-height:0;max-width:0;opacity:0;overflow:hidden"

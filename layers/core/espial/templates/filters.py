@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from liquid.exceptions import FilterArgumentError
 from liquid.undefined import is_undefined
@@ -74,9 +75,11 @@ def url(value: object) -> str:
     What a shop page reports is written by a browser, so a `javascript:` link may lie in a cart. Escaped for an
     attribute. Raises FilterArgumentError for any other scheme.
     """
-    from urllib.parse import quote, urlsplit  # noqa: PLC0415
+    return _url(str(value).strip())
 
-    text = str(value).strip()
+
+@lru_cache(maxsize=4096)
+def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
         acceptable = parts.scheme in ("http", "https") and parts.hostname and not parts.username and not parts.password

@@ -50,7 +50,7 @@ class _Reader(HTMLParser):
         elif tag == "a" and self._link:
             self.parts.append(f" ({self._link})")
             self._link = ""
-        elif tag in _BLOCKS:
+        elif tag in _BLOCKS or tag == "li":
             self.parts.append("\n")
 
     def handle_comment(self, data: str) -> None:

@@ -18,6 +18,7 @@ from liquid.builtin.tags.for_tag import ForNode, ForTag
 from liquid.exceptions import LiquidError, LoopIterationLimitError, OutputStreamLimitError, UndefinedError
 from liquid.stringify import to_liquid_string
 from liquid.token import Token
+from liquid.undefined import UNDEFINED
 
 from espial.errors import Refused
 from espial.messages import one_line
@@ -27,7 +28,7 @@ WORK_LIMIT = 50_000
 """Node visits one part may cost, about 50 ms; a filter costs one more per 100 characters or items it handles."""
 
 OUTPUT_LIMIT = 1_000_000
-"""Bytes of one rendered part; SES takes 40 MB, mail clients clip at a tenth of this."""
+"""Characters of one rendered part; SES takes 40 MB, mail clients clip at a tenth of this."""
 
 TAGS_REMOVED = ("include", "render", "tablerow", "increment", "decrement", "echo", "ifchanged", "liquid")
 FILTERS_REMOVED = ("safe", "base64_decode", "base64_url_safe_decode", "url_decode", "uniq")
@@ -51,6 +52,29 @@ class _Missing(FalsyStrictUndefined):
     force_liquid_default = True
 
 
+class _Buffer:
+    """What a part is written to: a list, since most writes are short, that ends at OUTPUT_LIMIT characters."""
+
+    __slots__ = ("parts", "size")
+
+    def __init__(self, size: int = 0) -> None:
+        self.parts: list[str] = []
+        self.size = size
+
+    def write(self, text: str) -> int:
+        """Raises OutputStreamLimitError."""
+        length = len(text)
+        self.size += length
+        if self.size > OUTPUT_LIMIT:
+            raise OutputStreamLimitError("output limit reached", token=None)
+        self.parts.append(text)
+        return length
+
+    def getvalue(self) -> str:
+        """All that was written."""
+        return "".join(self.parts)
+
+
 class _Fenced(RenderContext):
     """A render context that counts work."""
 
@@ -67,8 +91,25 @@ class _Fenced(RenderContext):
             raise LoopIterationLimitError("work limit reached", token=None)
 
     def filter(self, name: str, token: Token | None) -> Callable[..., object]:
-        """The filter of that name, its work counted."""
-        return partial(_metered, self, name, super().filter(name, token))
+        """The filter of that name, its work counted where it is not bounded by what it is given."""
+        function = super().filter(name, token)
+        return function if name in _BOUNDED else partial(_metered, self, name, function)
+
+    def get(self, path: list[object], *, token: Token | None, default: object = UNDEFINED) -> object:
+        """A variable's value: straight through plain dicts, by the library's rules otherwise."""
+        try:
+            value = self.scope[path[0]]  # type: ignore[index]  # a root is always a name
+            for segment in path[1:]:
+                if type(value) is not dict:
+                    return super().get(path, token=token, default=default)
+                value = value[segment]
+        except (KeyError, TypeError, IndexError):
+            return super().get(path, token=token, default=default)
+        return value
+
+    def get_buffer(self, buf: Any = None) -> Any:
+        """A buffer for a part's part, which counts on from what is written already."""
+        return _Buffer(buf.size if isinstance(buf, _Buffer) else 0)
 
 
 def _metered(context: _Fenced, name: str, function: Callable[..., object], value: object, *args: Any, **kw: Any) -> Any:
@@ -83,6 +124,7 @@ def _metered(context: _Fenced, name: str, function: Callable[..., object], value
     return result
 
 
+_BOUNDED = frozenset({"money", "date", "url", "default", "size", "first", "last"})
 _MULTIPLYING = frozenset({"replace", "replace_first", "replace_last", "join", "split"})
 _INT_BITS = 256
 
@@ -142,6 +184,9 @@ class _Printed(Output):
 class _Template(BoundTemplate):
     context_class = _Fenced
 
+    def _get_buffer(self) -> Any:
+        return _Buffer()
+
 
 class _Environment(Environment):
     template_class = _Template
@@ -149,7 +194,6 @@ class _Environment(Environment):
     block_nesting_limit = 20
     loop_iteration_limit = WORK_LIMIT
     local_namespace_limit = OUTPUT_LIMIT
-    output_stream_limit = OUTPUT_LIMIT
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
         super().setup_tags_and_filters(extra=extra)

@@ -20,10 +20,13 @@ words, never an exception.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -39,6 +42,8 @@ from espial.vocabulary import EventType
 sys.modules.setdefault("cel.cli", types.ModuleType("cel.cli"))
 import cel  # noqa: E402  after the stand-in
 
+logging.getLogger("cel").setLevel(logging.ERROR)  # a function's failure is in the explanation; a log may not quote it
+
 NEVER = timedelta(days=36_500)
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -47,15 +52,17 @@ _PERSON = frozenset({"email", "phone", "external_id", "attributes", "consent"})
 _OWN = frozenset({"count", "within", "since", "last", "days"})
 _STANDARD = frozenset(
     {
-        *("bool", "bytes", "double", "duration", "int", "string", "timestamp", "uint", "type"),
-        *("size", "contains", "startsWith", "endsWith", "matches", "min", "max", "has", "abs"),
+        *("bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"),
+        *("size", "contains", "startsWith", "endsWith", "matches"),
         *("getFullYear", "getMonth", "getDayOfYear", "getDayOfMonth", "getDate", "getDayOfWeek"),
         *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
     }
 )
+"""What the evaluator knows; it leaves unknown names to the run time, `check` does not."""
 _string = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _bound = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*([A-Za-z_]\w*)\s*,")
 _path = re.compile(r"(?<![\w.])(event|person|run)((?:\.[A-Za-z_]\w*)+)(\s*\()?")
+_variable = re.compile(r"(?<![\w.])(event|person|run|now)\b")
 _event_call = re.compile(r"\b(?:count|within|since|last)\(\s*(?:\"([^\"]*)\"|'([^']*)')")
 _window = re.compile(r"\b(?:count|within)\(\s*(?:\"[^\"]*\"|'[^']*')\s*,\s*(?:\"([^\"]*)\"|'([^']*)')")
 
@@ -132,32 +139,64 @@ def _fields(struct: type) -> dict[str, type | None]:
     return found
 
 
+_Tree = dict[str, Any]
+"""Name -> the tree of what is read inside it; empty where all of it is."""
+
+
+@lru_cache(maxsize=1024)
+def reads(*sources: str) -> _Tree:
+    """Which variables the expressions read, and which fields of them."""
+    tree: _Tree = {}
+    whole: list[_Tree] = []
+    for source in sources:
+        bare = _string.sub('""', source)
+        paths = [[root, *path.split(".")[1 : -1 if call else None]] for root, path, call in _path.findall(bare)]
+        named = Counter(_variable.findall(bare))
+        taken_whole = named - Counter(path[0] for path in paths)
+        for path in (*paths, *([root] for root in taken_whole)):
+            node = tree
+            for name in path:
+                node = node.setdefault(name, {})
+            whole.append(node)
+    for node in whole:  # what is read as a whole is not cut down by what else is read of it
+        node.clear()
+    return tree
+
+
+def _cut(value: Any, tree: _Tree) -> Any:
+    if not tree or not isinstance(value, dict):
+        return value
+    return {name: _cut(value[name], inside) for name, inside in tree.items() if name in value}
+
+
 _PARTS: tuple[str, ...] = ("person", "campaign", "link", "client", "failure", "properties")
 
 
 def plain(event: Event) -> dict[str, Any]:
     """The event as expressions see it."""
     # instants stay datetimes, which CEL knows as timestamps
-    fields: dict[str, Any] = msgspec.to_builtins(event, builtin_types=(datetime,))
+    found: dict[str, Any] = msgspec.to_builtins(event, builtin_types=(datetime,))
     for part in _PARTS:
-        fields.setdefault(part, {})
-    commerce = fields.setdefault("commerce", {})
+        found.setdefault(part, {})
+    commerce = found.setdefault("commerce", {})
     for part in ("cart", "order", "product"):
         commerce.setdefault(part, {})
     commerce["cart"].setdefault("items", [])
     commerce["order"].setdefault("items", [])
-    return fields
+    return found
 
 
-def timeline(times: Mapping[str, list[datetime]], now: datetime) -> dict[str, Any]:
-    """The functions over a person's timeline; `times` maps event types to instants, oldest first."""
+def timeline(times: Callable[[str], Sequence[datetime]], now: datetime) -> dict[str, Any]:
+    """The functions over a person's timeline; `times` gives the instants of an event type, oldest first."""
 
     def count(kind: str, window: str) -> int:
-        start = now - durations.parse(window)
-        return sum(1 for instant in times.get(kind, ()) if start < instant <= now)
+        instants = times(kind)
+        return bisect_right(instants, now) - bisect_right(instants, now - durations.parse(window))
 
     def latest(kind: str) -> datetime | None:
-        return next((instant for instant in reversed(times.get(kind, ())) if instant <= now), None)
+        instants = times(kind)
+        until = bisect_right(instants, now)
+        return instants[until - 1] if until else None
 
     def since(kind: str) -> timedelta:
         instant = latest(kind)
@@ -172,11 +211,21 @@ def timeline(times: Mapping[str, list[datetime]], now: datetime) -> dict[str, An
     }
 
 
-class Scope:
-    """Variables and functions, converted once for any number of expressions."""
+_NO_TIMELINE = {"days": lambda number: timedelta(days=number)}
 
-    def __init__(self, variables: Mapping[str, Any], functions: Mapping[str, Any] | None = None) -> None:
-        self._context = cel.Context(dict(variables), dict(functions or {"days": lambda number: timedelta(days=number)}))
+
+class Scope:
+    """Variables and functions for the expressions `sources`, converted once.
+
+    Only what the expressions read is converted: converting the rest would be most of the work.
+    """
+
+    def __init__(
+        self, sources: Sequence[str], variables: Mapping[str, Any], functions: Mapping[str, Any] = _NO_TIMELINE
+    ) -> None:
+        tree = reads(*sources)
+        cut = {name: _cut(value, tree[name]) for name, value in variables.items() if name in tree}
+        self._context = cel.Context(cut, dict(functions))
 
     def evaluate(self, source: str) -> Result:
         """The expression's value, or the reason why it has none."""
@@ -184,8 +233,8 @@ class Scope:
             return Result(_program(source).execute(self._context))
         except KeyError as exc:
             return Result(None, f"no such field: {exc.args[0]}")
-        except (RuntimeError, TypeError, ValueError, OverflowError, IndexError, AttributeError) as exc:
-            return Result(None, str(exc).splitlines()[0])
+        except Exception as exc:  # noqa: BLE001  the evaluator raises whatever fits: ZeroDivisionError, RuntimeError …
+            return Result(None, str(exc).splitlines()[0].partition(". ")[0])
 
     def holds(self, source: str) -> Result:
         """Whether the expression is true; anything else than true or false is an error, and false."""

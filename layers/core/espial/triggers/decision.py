@@ -8,9 +8,11 @@ arrived: they compare (occurred_at, event_id), and read the person's recorded ti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from espial.events import Event
 from espial.people import PersonView, address_in
@@ -29,8 +31,7 @@ LONGEST_KEY = 200
 """Characters of a run's key; what is longer is no name of anything, and starts no run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One rule, what it found and its verdict; `verdict` True lets the message go."""
 
     name: str
@@ -39,8 +40,7 @@ class Rule:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What to do with a run.
 
     send   nothing stands against it
@@ -69,16 +69,17 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
     """The run that the event would start, or None.
 
     Only live events start runs (goal 14), within the trigger's validity, where `where` holds and `key` gives text.
+    What itself meets an exit rule, such as an emptied cart, starts nothing.
     """
     if event.type not in trigger.on or event.mode != "live" or not _valid(trigger, event.occurred_at):
         return None
-    scope = cel.Scope({"event": cel.plain(event)})
+    scope = cel.Scope((trigger.where, trigger.key), {"event": cel.plain(event)})
     if not scope.holds(trigger.where).value:
         return None
     key = scope.evaluate(trigger.key).value
     if isinstance(key, bool) or not isinstance(key, str | int) or not 0 < len(str(key)) <= LONGEST_KEY:
         return None
-    return Run(
+    run = Run(
         trigger=trigger.name,
         person=person,
         key=str(key),
@@ -87,6 +88,7 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
         due_at=event.occurred_at + trigger.wait,
         event=event,
     )
+    return None if _met(trigger, run, event) else run
 
 
 def advance(trigger: Trigger, run: Run | None, candidate: Run) -> Run:
@@ -108,18 +110,22 @@ def advance(trigger: Trigger, run: Run | None, candidate: Run) -> Run:
 
 def exit_of(trigger: Trigger, run: Run, person: PersonView) -> Ended | None:
     """The last recorded event that ends the run: one that meets an exit rule and is not older than the run."""
-    facts = _run_facts(run)
     for event in reversed(person.events):
         if event.occurred_at < run.started_at:
             return None
-        rules = [rule for rule in trigger.exit_on if rule.event == event.type]
-        if not rules:
-            continue
-        scope = cel.Scope({"event": cel.plain(event), "run": facts})
-        for rule in rules:
-            if scope.holds(rule.when).value:
-                return Ended(rule, event)
+        if event.event_id != run.version and (rule := _met(trigger, run, event)):
+            return Ended(rule, event)
     return None
+
+
+def _met(trigger: Trigger, run: Run, event: Event) -> Exit | None:
+    """The exit rule that the event meets."""
+    rules = [rule for rule in trigger.exit_on if rule.event is event.type]
+    if not rules:
+        return None
+    sources = [rule.when for rule in rules]
+    scope = cel.Scope(sources, {"event": cel.plain(event), "run": _run_facts(run)})
+    return next((rule for rule in rules if scope.holds(rule.when).value), None)
 
 
 # the decision -------------------------------------------------------------------------------------------------------
@@ -172,7 +178,7 @@ _REASONS = {
 
 def recipient(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> str | None:
     """The address the message goes to, by the trigger's `send.to`, or None."""
-    return _address(trigger, _scope(run, person, now)).value or None
+    return _address(trigger, _scope(trigger, run, person, now)).value or None
 
 
 def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Iterator[Rule]:
@@ -185,7 +191,7 @@ def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Ite
         late <= trigger.stale_after,
         f"seconds after it was due, at most {durations.text(trigger.stale_after)}",
     )
-    scope = _scope(run, person, now)
+    scope = _scope(trigger, run, person, now)
     for condition in trigger.conditions:
         yield _condition(condition, scope)
     for limit in trigger.limits:
@@ -209,7 +215,7 @@ def _run_facts(run: Run) -> dict[str, Any]:
     return {"key": run.key, "version": run.version, "started_at": run.started_at, "due_at": run.due_at}
 
 
-def _scope(run: Run, person: PersonView, now: datetime) -> cel.Scope:
+def _scope(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> cel.Scope:
     attributes = person.attributes
     known = {
         "external_id": person.external_id,
@@ -223,7 +229,8 @@ def _scope(run: Run, person: PersonView, now: datetime) -> cel.Scope:
         "run": _run_facts(run),
         "now": now,
     }
-    return cel.Scope(variables, cel.timeline(person.times, now))
+    sources = (trigger.send.to, *(rule.when for rule in trigger.conditions))
+    return cel.Scope(sources, variables, cel.timeline(person.times, now))
 
 
 def _address(trigger: Trigger, scope: cel.Scope) -> cel.Result:
@@ -272,11 +279,9 @@ def _limit(limit: Limit, trigger: Trigger, run: Run, person: PersonView, now: da
     """Messages already on their way count, this very message (a repeat after a crash) does not."""
     start = now - limit.within
     count = 0
-    for event in reversed(person.events):
+    for event in reversed(person.of_type(EventType.MESSAGE_REQUESTED)):
         if event.occurred_at <= start:
             break
-        if event.type is not EventType.MESSAGE_REQUESTED:
-            continue
         said = event.properties
         if (said.get("trigger"), said.get("key"), said.get("version")) == (trigger.name, run.key, run.version):
             continue

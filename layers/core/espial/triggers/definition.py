@@ -131,7 +131,7 @@ class Trigger(_Model):
     name: Name
     status: Literal["draft", "staging", "live", "paused"] = "draft"
     description: str = ""
-    on: tuple[EventType, ...] = Field(min_length=1)
+    on: tuple[EventType, ...] = Field(json_schema_extra={"minItems": 1})
     where: EventExpression = "true"
     key: EventExpression
     wait: Duration = timedelta(0)
@@ -148,6 +148,8 @@ class Trigger(_Model):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
+        if not self.on:
+            raise ValueError("on: at least one event type is needed")
         if OURS & set(self.on):
             raise ValueError(f"on: {', '.join(sorted(OURS))} are our own events and start nothing")
         if self.valid_from and self.valid_to and self.valid_from >= self.valid_to:

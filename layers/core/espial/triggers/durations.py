@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 PATTERN = (
     r"^(?:(?:[0-9]+(?:w|d|h|m|s))+|P(?=.)(?:[0-9]+W)?(?:[0-9]+D)?(?:T(?=.)(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+S)?)?)$"
@@ -17,6 +18,7 @@ _shape = re.compile(PATTERN)
 _piece = re.compile(r"([0-9]+)([wdhms])")
 
 
+@lru_cache(maxsize=256)
 def parse(text: str) -> timedelta:
     """Read a length of time. Raises ValueError when it is not one or is longer than 366 days.
 
@@ -30,6 +32,7 @@ def parse(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+@lru_cache(maxsize=256)
 def text(length: timedelta) -> str:
     """The shortest way to write a whole number of seconds: `90m`, `1d`, `0s`."""
     seconds = int(length.total_seconds())

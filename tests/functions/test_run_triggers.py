@@ -1,0 +1,155 @@
+"""run_triggers on the local cloud: events as the bus delivers them, to runs, timers and skipped events."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from espial import events
+from espial.events import Event, PersonKey
+from espial.stores.people_table import DecisionsTable, PeopleTable, RunsTable
+from espial.vocabulary import EventType
+from tests.contract.test_ports import a_bucket, events_table
+from tests.functions.conftest import LoadApp
+from tests.simulation import a_trigger, agrees, behaviour, cart, order
+
+pytestmark = pytest.mark.cloud
+CONTEXT = SimpleNamespace(
+    function_name="run_triggers",
+    function_version="1",
+    invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:run_triggers",
+    memory_limit_in_mb=128,
+    aws_request_id="request-1",
+)
+TABLE = "Events-table"
+
+
+class Function:
+    """The deployed function's stand-in: its handler, and what it works on."""
+
+    def __init__(self, cloud: Any, load_app: LoadApp, *triggers: dict[str, Any], short: int = 900) -> None:
+        self.table = events_table(cloud)
+        self.sqs, self.scheduler = cloud.client("sqs"), cloud.client("scheduler")
+        self.queue = self.sqs.create_queue(QueueName="send")["QueueUrl"]
+        self.scheduler.create_schedule_group(Name="waits")
+        active = {
+            "version": "1",
+            "connections": {},
+            "providers": {},
+            "templates": {},
+            "triggers": {one["name"]: one for one in triggers},
+        }
+        a_bucket(cloud).put_object(Bucket="store", Key="definitions/active.json", Body=json.dumps(active))
+        dynamodb = cloud.client("dynamodb")
+        self.runs: Any = RunsTable(dynamodb, TABLE)
+        self.decisions = DecisionsTable(dynamodb, TABLE)
+        self.people = PeopleTable(dynamodb, TABLE)
+        app = load_app(
+            "run_triggers",
+            AWS_ENDPOINT_URL=cloud.url,
+            EVENTS_TABLE=TABLE,
+            STORE_BUCKET="store",
+            SEND_QUEUE_URL=self.queue,
+            SEND_QUEUE_ARN="arn:aws:sqs:eu-west-1:000000000000:send",
+            SCHEDULE_GROUP="waits",
+            SCHEDULE_ROLE_ARN="arn:aws:iam::000000000000:role/schedules",
+            SHORT_WAIT_SECONDS=str(short),
+        )
+        self._handler = app.handler
+
+    def __call__(self, *bodies: Event | str) -> list[str]:
+        """Handle a batch; returns the ids of the messages to deliver again, numbered from 0."""
+        records = [
+            {"messageId": str(number), "body": body if isinstance(body, str) else from_bus(body)}
+            for number, body in enumerate(bodies)
+        ]
+        answer = self._handler({"Records": records}, CONTEXT)
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    def messages(self) -> list[dict[str, Any]]:
+        answer = self.sqs.receive_message(QueueUrl=self.queue, WaitTimeSeconds=2, MaxNumberOfMessages=10)
+        return [json.loads(message["Body"]) for message in answer.get("Messages", ())]
+
+    def ours(self) -> list[Event]:
+        found = self.table.events_of(PersonKey("id", "P-1001"))
+        return [event for event in found if event.platform == "espial"]
+
+
+def from_bus(event: Event) -> str:
+    """An EventBridge event as SQS carries it."""
+    detail = json.loads(events.encode(event))
+    return json.dumps({"source": "espial", "detail-type": event.type.value, "detail": detail})
+
+
+def published(**fields: Any) -> dict[str, Any]:
+    return a_trigger(**fields).model_dump(mode="json")
+
+
+def test_a_cart_starts_a_run_and_its_timer(cloud, load_app):
+    """A short wait is an SQS message, whose body is the contract with send_message."""
+    function = Function(cloud, load_app, published(wait="0s"))
+    event = cart(datetime.now(UTC), "shoe")
+    assert [] == function(agrees(), event)
+    assert [
+        {
+            "person": "id:P-1001",
+            "trigger": "cart",
+            "key": "77",
+            "version": event.event_id,
+            "due_at": event.occurred_at.isoformat(),
+        }
+    ] == function.messages()
+    run = function.runs.get("id:P-1001", "cart", "77")
+    assert ("waiting", run.due_at) == (run.state, run.timer_at)
+    assert {"email/marketing": True} == function.people.load(PersonKey("id", "P-1001")).consent
+
+
+def test_a_long_wait_is_a_schedule_and_a_redelivery_makes_no_other(cloud, load_app):
+    """The same batch twice: one run, one schedule."""
+    function = Function(cloud, load_app, published(wait="1h"))
+    event = cart(datetime.now(UTC), "shoe")
+    assert ([], []) == (function(event), function(event))
+    assert 1 == len(function.scheduler.list_schedules(GroupName="waits")["Schedules"])
+    assert [] == function.messages()
+
+
+def test_a_purchase_ends_the_run_with_a_reason(cloud, load_app):
+    """message_skipped is recorded under the person, the decision explains it, and a redelivery adds neither."""
+    function = Function(cloud, load_app, published())
+    now = datetime.now(UTC)
+    function(cart(now, "shoe"))
+    bought = order(now + timedelta(minutes=1))
+    assert ([], []) == (function(bought), function(bought))
+    [skipped] = function.ours()
+    assert (EventType.MESSAGE_SKIPPED, "bought", "77") == (
+        skipped.type,
+        skipped.properties["reason"],
+        skipped.properties["key"],
+    )
+    [told] = function.decisions.of_person("id:P-1001")
+    assert ("skip", "bought") == (told.decision.outcome, told.decision.reason)
+    assert "exited" == function.runs.get("id:P-1001", "cart", "77").state
+
+
+def test_one_unreadable_message_never_sinks_its_neighbours(cloud, load_app):
+    """Only the bad one comes again."""
+    function = Function(cloud, load_app, published())
+    broken = json.dumps({"detail": {"type": "cart_updated"}})
+    assert ["0", "2"] == function(broken, cart(datetime.now(UTC), "shoe"), "not json")
+    assert function.runs.get("id:P-1001", "cart", "77")
+
+
+def test_the_log_names_no_address(cloud, load_app, capsys, caplog):
+    """Guarantee 5."""
+    caplog.set_level(logging.INFO)
+    function = Function(cloud, load_app, published())
+    function(agrees(), cart(datetime.now(UTC), "shoe"), behaviour(EventType.PAGE_VIEWED, datetime.now(UTC)), "{")
+    printed = capsys.readouterr()
+    said = printed.out + printed.err + caplog.text
+    assert "event.handled" in said
+    assert "ada@example.com" not in said

@@ -1,0 +1,100 @@
+"""Published definitions as the sending side reads them: cached, switched, stale rather than away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from espial.errors import Refused, TryAgain
+from espial.stores.published_templates import PublishedTemplates
+
+TRIGGER = {
+    "name": "cart",
+    "status": "live",
+    "on": ["cart_updated"],
+    "key": "event.commerce.cart.id",
+    "send": {"provider": "ses", "template": "reminder"},
+}
+
+
+class Store:
+    """The bucket: `away` makes it fail, `reads` counts."""
+
+    def __init__(self) -> None:
+        self.bundle: dict[str, Any] | None = {
+            "version": "1",
+            "triggers": {"cart": TRIGGER},
+            "providers": {"ses": {"name": "ses", "from": "a@example.com"}},
+            "templates": {"reminder": "d1", "lost": "d9"},
+        }
+        self.away = False
+        self.reads: list[str] = []
+
+    def active(self) -> dict[str, Any] | None:
+        self.reads.append("active")
+        if self.away:
+            raise ConnectionError
+        return self.bundle
+
+    def template(self, digest: str) -> dict[str, Any] | None:
+        self.reads.append(digest)
+        return {"name": digest} if digest != "d9" else None
+
+
+@pytest.fixture
+def world():
+    now = [0.0]
+    store = Store()
+    return store, PublishedTemplates(store, lambda: now[0]), now
+
+
+def test_what_is_published_is_found_and_read_once(world):
+    """One read serves every mail of half a minute; a template, being named by its hash, is read once for ever."""
+    store, published, _ = world
+    for _round in range(2):
+        assert "cart" == published.trigger("cart").name
+        assert "a@example.com" == published.provider("ses")["from"]
+        assert {"name": "d1"} == published.template("reminder")
+    assert ["active", "d1"] == store.reads
+
+
+def test_what_is_not_there_is_told_by_name(world):
+    """A removed trigger ends its runs quietly; a missing provider or template skips the mail with the reason."""
+    _, published, _ = world
+    assert published.trigger("gone") is None
+    for name, reason in (("provider", "unknown_provider"), ("template", "unknown_template")):
+        with pytest.raises(Refused, match=reason):
+            getattr(published, name)("gone")
+    with pytest.raises(Refused, match="unknown_template"):
+        published.template("lost")
+
+
+def test_a_switch_is_seen_after_half_a_minute(world):
+    """`espial apply` is in force soon, with triggers parsed anew."""
+    store, published, now = world
+    assert "draft" != published.trigger("cart").status
+    store.bundle = {**store.bundle, "version": "2", "triggers": {"cart": {**TRIGGER, "status": "paused"}}}
+    assert "live" == published.trigger("cart").status
+    now[0] = 30.0
+    assert "paused" == published.trigger("cart").status
+
+
+def test_a_stale_copy_serves_while_the_store_is_away(world):
+    """An outage of the store stops no mail; before the first read it makes the queue wait."""
+    store, published, now = world
+    store.away = True
+    with pytest.raises(TryAgain):
+        published.provider("ses")
+    store.away = False
+    assert published.provider("ses")
+    store.away, now[0] = True, 60.0
+    assert published.provider("ses")
+
+
+def test_nothing_applied_yet_is_a_matter_of_time(world):
+    """A stack that was just deployed keeps its messages until the first `espial apply`."""
+    store, published, _ = world
+    store.bundle = None
+    with pytest.raises(TryAgain, match="no definitions were applied yet"):
+        published.template("reminder")
