@@ -18,13 +18,13 @@ from ministack.services import dynamodb
 Answer = tuple[int, dict[str, str], bytes]
 
 
-def with_stream(write: Callable[[Any, Any], Answer]) -> Callable[[Any, Any], Answer]:
+def with_stream(write: Callable[..., Answer]) -> Callable[..., Answer]:
     """The emulator's PartiQL write, followed by the stream record of what it changed."""
 
-    def wrapped(table: Any, parsed: Any) -> Answer:
+    def wrapped(table: Any, parsed: Any, *rest: Any) -> Answer:
         pk, sk = _key(table, parsed)
         before = copy.deepcopy(table["items"].get(pk, {}).get(sk))
-        answer = write(table, parsed)
+        answer = write(table, parsed, *rest)
         after = table["items"].get(pk, {}).get(sk)
         if answer[0] == 200 and before != after:
             name = "INSERT" if before is None else "MODIFY" if after is not None else "REMOVE"

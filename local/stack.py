@@ -21,6 +21,8 @@ STATE = ROOT / ".local/stack.json"
 SAM = ROOT / ".local/venv/sam/bin/sam"
 NAME = "espial"
 ARTEFACTS = "sam-artefacts"
+SENDING_DOMAIN = "shop.example.com"
+"""What definitions/providers/ses.yaml sends from."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def deploy(cloud: Cloud, state_file: Path, **parameters: str) -> Stack:
 
 
 def prepare(stack: Stack, definitions: Path = ROOT / "definitions", stage: str = "local") -> None:
-    """Throw-away secrets for every connection, then the definitions."""
+    """Throw-away secrets for every connection, the senders' domain verified in SES, then the definitions."""
+    stack.cloud.client("sesv2").create_email_identity(EmailIdentity=SENDING_DOMAIN)
     stack.espial("local-secrets", str(definitions), "--stage", stage)
     stack.espial("apply", str(definitions), "--stage", stage)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 from espial import own_events
 from espial.events import BEHAVIOUR_KEYS, Cart, Commerce, Event, Order, Person, PersonKey, Product, encode, home_key
@@ -88,7 +88,7 @@ class World:
         self.now = now
         self.triggers = triggers
         self.table = MemoryTable()
-        self.events: Any = MemoryEvents(self.table)
+        self.events = cast("Any", MemoryEvents(self.table))
         self.people = PeopleTable(self.table, "events")
         self.runs: Any = RunsTable(self.table, "events")
         self.decisions = DecisionsTable(self.table, "events")
@@ -96,8 +96,9 @@ class World:
         self.set: list[datetime] = []
         self.sent: list[tuple[datetime, Any]] = []
         self._numbers = count()
-        stores: dict[str, Any] = {"people": self.people, "runs": self.runs, "decisions": self.decisions}
-        self.runner = TriggerRunner(**stores, timers=self, events=self.events)
+        self.runner = TriggerRunner(
+            people=self.people, runs=self.runs, decisions=self.decisions, timers=self, events=self.events
+        )
 
     # ports.Timers
 

@@ -240,7 +240,7 @@ def test_rules_agree_with_a_slow_reference(rule, history, known, total):
         event["commerce"]["cart"]["total"] = total
     times = {kind: sorted(NOON - timedelta(seconds=age) for age in found) for kind, found in history.items()}
     scope = cel.Scope(
-        {"event": event, "person": {"attributes": known}, "now": NOON}, cel.timeline(times.__getitem__, NOON)
+        [source], {"event": event, "person": {"attributes": known}}, cel.timeline(times.__getitem__, NOON)
     )
     assert cel.Result(reference(rule, history, known, total)) == scope.holds(source)
 

@@ -417,3 +417,15 @@ def test_a_run_survives_its_storage():
     again = replace(run, state="exited", closed_at=at("10:30:00"), reason="bought", ended_by="x")
     assert world.runs.put(again, run)
     assert again == world.runs.get("id:P-1001", "cart", "77")
+
+
+def test_a_run_that_is_due_is_left_to_the_sender():
+    """Only send_message knows whether a mail is on its way: run_triggers must not book it as skipped."""
+    world = a_world()
+    world.now = at("10:00:00")
+    world.happens(cart(at("10:00:00"), "shoe"))
+    world.now = at("11:00:00")
+    assert {} == world.happens(order(at("10:59:59")))
+    assert [] == world.skipped()
+    world.until(at("11:00:00"))
+    assert ([], ["bought"]) == (world.sent, world.skipped())

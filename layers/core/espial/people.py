@@ -11,6 +11,7 @@ neither order, nor duplicates, nor the transport an event came over can matter (
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -219,7 +220,6 @@ class PersonView:
     events: tuple[Event, ...] = ()
     runs: tuple[Run, ...] = ()
     conflicts: tuple[PersonKey, ...] = ()
-    _of_type: dict[str, list[Event]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -237,9 +237,14 @@ class PersonView:
 
     def of_type(self, kind: str) -> list[Event]:
         """The events of a type, oldest first."""
-        if kind not in self._of_type:
-            self._of_type[kind] = [event for event in self.events if event.type == kind]
-        return self._of_type[kind]
+        return self._by_type.get(kind, [])
+
+    @cached_property
+    def _by_type(self) -> dict[str, list[Event]]:
+        found: dict[str, list[Event]] = defaultdict(list)
+        for event in self.events:
+            found[event.type].append(event)
+        return found
 
     def times(self, kind: str) -> list[datetime]:
         """When the events of a type happened, oldest first."""

@@ -34,6 +34,10 @@ EXPIRES_DAYS = 60
 MARGIN = timedelta(seconds=10)
 """How far ahead a pending timer must be to be relied on: more than two clocks may differ."""
 
+SKEW = timedelta(seconds=1)
+"""A run this near to being due, or past it, is left to the sender: it sees the same events, and only it knows whether
+a message is on its way, which must not be booked as skipped."""
+
 ATTEMPTS = 5
 """How often a run is looked at again when somebody else moved it meanwhile."""
 
@@ -71,7 +75,8 @@ class TriggerRunner:
         for run in person.runs:
             if run.trigger != trigger.name:
                 continue
-            ended = exit_of(trigger, run, person) if run.state == "waiting" else None
+            early = run.state == "waiting" and now + SKEW < run.due_at
+            ended = exit_of(trigger, run, person) if early else None
             if ended is not None:
                 tally[trigger.name, self._end(trigger, run, person, ended, now)] += 1
             elif run.state == "exited" and run.ended_by == event.event_id:

@@ -135,6 +135,7 @@ def decide(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Dec
     """Judge a run at an instant. Every rule is evaluated and explained, also after one has said no.
 
     Exits are looked at first, so that a purchase ends the run at once; the other rules only when it is due.
+    An explanation holds no address.
     """
     if run.state != "waiting":
         return Decision("none", f"already_{run.state}")
