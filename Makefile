@@ -56,7 +56,7 @@ RUNTIME := .local/build-runtime
 $(RUNTIME)/template.yaml: $(SOURCES) $(VENVS)/sam/.made $(VENVS)/tools/.made
 	@echo "building the stack for Lambda's runtime"
 	@mkdir -p .local
-	@UV=$(UV) TARGET=3.13 PLATFORM=$$(uname -m)-unknown-linux-gnu $(SAM) build --build-dir $(RUNTIME) >.local/build.log 2>&1 || { cat .local/build.log; exit 1; }
+	@UV=$(UV) TARGET=3.13 PLATFORM=$$(uname -m)-unknown-linux-gnu SDK=1 $(SAM) build --build-dir $(RUNTIME) >.local/build.log 2>&1 || { cat .local/build.log; exit 1; }
 	@touch $@
 
 # ── run ──

@@ -35,6 +35,7 @@ class Cloud:
     def __init__(self, port: int) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self._clients: dict[str, Any] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -47,15 +48,17 @@ class Cloud:
             return json.load(answer)
 
     def client(self, service: str) -> Any:
-        """A boto3 client of this cloud."""
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            config=Config(retries={"max_attempts": 2, "mode": "standard"}, connect_timeout=2, read_timeout=60),
-        )
+        """The boto3 client of a service, made once: that costs more than most calls."""
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                endpoint_url=self.url,
+                region_name=REGION,
+                aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+                config=Config(retries={"max_attempts": 2, "mode": "standard"}, connect_timeout=2, read_timeout=60),
+            )
+        return self._clients[service]
 
     def reset(self) -> None:
         """Forget everything in it."""

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from email import policy
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import fastavro
@@ -247,7 +247,7 @@ def braze(demo: Demo) -> None:
 
     def merged() -> bool:
         recorded()
-        return sum(event["via"] == ["export", "webhook"] for event in found) >= len(rows)
+        return len([event for event in found if event["via"] == ["export", "webhook"]]) >= len(rows)
 
     demo.until("the same events over HTTP", merged)
     demo.report.check("Braze events, each recorded once", len(both), len(found))
@@ -262,10 +262,11 @@ def _connector_events(path: Path) -> list[dict[str, Any]]:
     Of a damaged file, the rows before the damage, read by a library that is not ours.
     """
     reader = fastavro.reader(io.BytesIO(path.read_bytes()))
-    name = str(reader.writer_schema["name"]).rpartition(".inner.")[2]
+    schema: Any = reader.writer_schema
+    name = str(schema["name"]).rpartition(".inner.")[2]
     found = []
     try:
-        for row in reader:
+        for row in cast("Iterable[dict[str, Any]]", reader):
             present = {field: value for field, value in row.items() if value is not None}
             top = {field: present.pop(field) for field in ("id", "time")}
             user = {

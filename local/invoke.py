@@ -17,27 +17,36 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
 
+from espial import signing
 from local import cloud as local_cloud
 from local import stack as local_stack
 from local.cloud import ROOT, Cloud
+from local.invoke_events import CONNECTIONS, export_key
+from local.stack import Stack
+from tests.samples import Case, case
 
 BUILD = ROOT / ".local/build-runtime/template.yaml"
 ARCHITECTURE = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
 @contextlib.contextmanager
-def a_stack() -> Iterator[Cloud]:
-    """The cloud of `make up`, or one of our own for as long as this takes."""
+def a_stack() -> Iterator[Stack]:
+    """The stack of `make up`, or one of our own for as long as this takes."""
     if outputs := local_stack.running():
-        yield Cloud(int(outputs["Endpoint"].rsplit(":", 1)[1]))
+        yield Stack(Cloud(int(outputs["Endpoint"].rsplit(":", 1)[1])), outputs)
         return
     with tempfile.TemporaryDirectory(prefix="espial-") as folder:
         cloud, process = local_cloud.start(Path(folder))
         try:
-            local_stack.prepare(local_stack.deploy(cloud, Path(folder) / "stack.json"))
-            yield cloud
+            stack = local_stack.deploy(cloud, Path(folder) / "stack.json")
+            local_stack.prepare(stack)
+            yield stack
         finally:
             local_cloud.stop(process.pid)
 
@@ -49,12 +58,14 @@ def reachable_from_containers(cloud: Cloud) -> Iterator[str]:
         yield f"http://host.docker.internal:{cloud.port}"
         return
     inspected = subprocess.run(
-        ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"],  # noqa: S607
+        ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"],  # noqa: S607
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    gateway = inspected.stdout.strip()
+    if inspected.returncode:
+        raise SystemExit(f"make invoke needs a running Docker engine: {inspected.stderr.strip()}")
+    gateway = str(next(ip_network(inspected.stdout.strip()).hosts()))  # this machine's end of the bridge
     loop = asyncio.new_event_loop()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,6 +89,32 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
+def filled_in(stack: Stack, event: str) -> str:
+    """The event with what only a running stack knows: fresh signatures, its bucket with the file in it, the time."""
+    data: dict[str, Any] = json.loads(event)
+    if sample := data.get("stageVariables", {}).get("sample"):
+        data["headers"] |= _proof(stack, case(*sample.split("/")))
+    bucket, s3 = stack.outputs["ExportsBucket"], stack.cloud.client("s3")
+    text = json.dumps(data).replace("@ExportsBucket", bucket)
+    for path in (ROOT / "events/exports").rglob("*.*"):
+        key = export_key(path)
+        if path.is_file() and (key in text or quote_plus(key, safe="/") in text):
+            s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+            at = s3.head_object(Bucket=bucket, Key=key)["LastModified"]
+            text = text.replace("@ModifiedAt", at.isoformat().replace("+00:00", "Z"))
+    return text
+
+
+def _proof(stack: Stack, sample: Case) -> dict[str, str]:
+    """Headers that the stack's own secret signs; what the sample itself says, such as a wrong signature, wins."""
+    own: dict[str, str] = sample.meta.get("headers", {})
+    if sample.meta.get("unsigned"):
+        return own
+    kept = json.loads(Path(stack.outputs["StateFile"]).with_name("secrets.json").read_text())
+    signer = kept[CONNECTIONS[sample.platform]]["signing"].encode()
+    return signing.sign(sample.platform, signer, sample.body, datetime.now(UTC)) | own
+
+
 def logical_id(function: str) -> str:
     """receive_webhook -> ReceiveWebhookFunction."""
     return "".join(part.title() for part in function.split("_")) + "Function"
@@ -93,23 +130,26 @@ def deployed_environment(cloud: Cloud, function: str) -> dict[str, str]:
     return dict(configuration["Environment"]["Variables"])
 
 
-def invoke(cloud: Cloud, function: str, event: Path, flags: list[str]) -> str:
+def invoke(stack: Stack, function: str, event: Path, flags: list[str]) -> str:
     """Run one function on one event in the runtime image and return what it answered.
 
     Raises RuntimeError with SAM's words when it does not run, or answers with an error.
     """
+    cloud = stack.cloud
     with tempfile.TemporaryDirectory(prefix="espial-") as folder, reachable_from_containers(cloud) as endpoint:
         variables = {**deployed_environment(cloud, function), "AWS_ENDPOINT_URL": endpoint}
         # SAM passes only variables that the template declares; the endpoint is the local cloud's own.
         template = BUILD.with_name("template-local.yaml")
         marker = "POWERTOOLS_METRICS_NAMESPACE: Espial\n"
         template.write_text(BUILD.read_text().replace(marker, f'{marker}        AWS_ENDPOINT_URL: ""\n', 1))
+        filled = Path(folder) / "event.json"
+        filled.write_text(filled_in(stack, event.read_text()))
         environment = Path(folder) / "env.json"
         environment.write_text(json.dumps({logical_id(function): variables}))
         done = subprocess.run(  # noqa: S603
             [
                 *(str(local_stack.SAM), "local", "invoke", logical_id(function), "--template-file", str(template)),
-                *("--event", str(event), "--env-vars", str(environment)),
+                *("--event", str(filled), "--env-vars", str(environment)),
                 *("--parameter-overrides", f"Architecture={ARCHITECTURE}", *flags),
             ],
             env={**os.environ, **cloud.environment, "SAM_CLI_TELEMETRY": "0"},
@@ -138,9 +178,9 @@ def main() -> None:
         work = [(arguments.function, path) for path in events]
     if not work:
         sys.exit(f"no event for {arguments.function} under events/invoke/")
-    with a_stack() as cloud:
+    with a_stack() as stack:
         for function, event in work:
-            print(f"{function} < {event.name}: {invoke(cloud, function, event, flags)}", flush=True)
+            print(f"{function} < {event.name}: {invoke(stack, function, event, flags)}", flush=True)
 
 
 if __name__ == "__main__":

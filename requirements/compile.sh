@@ -3,10 +3,11 @@
 set -euo pipefail
 uv=${UV:?the uv to use}
 lock() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade "$@"; }
-# Lambda's Python runtime ships boto3 and what it needs; CEL's own command line is not used.
-runtime=(boto3 botocore s3transfer jmespath urllib3 python-dateutil six)
+# Lambda's Python runtime ships boto3 and what it needs (Powertools' jmespath is ours); CEL's command line is not used.
+runtime=(boto3 botocore s3transfer urllib3 python-dateutil six)
 unused=(typer rich prompt-toolkit pygments markdown-it-py mdurl wcwidth shellingham annotated-doc colorama)
 layer() { lock "layers/$1/requirements.in" -o "layers/$1/requirements.txt" "${@:2}"; }
 layer edge $(printf -- '--no-emit-package %s ' "${runtime[@]}")
 layer deps $(printf -- '--no-emit-package %s ' "${runtime[@]}" "${unused[@]}")
+layer runtime
 for name in tools sam cloud bench dev; do lock "requirements/$name.in" -o "requirements/$name.txt"; done

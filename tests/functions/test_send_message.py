@@ -36,6 +36,7 @@ CONTEXT = SimpleNamespace(
 def app(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The function, imported afresh with its environment, over an empty table and the repository's own definitions."""
     cloud.client("s3").create_bucket(Bucket="store", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    cloud.client("sesv2").create_email_identity(EmailIdentity="shop.example.com")
     queue = cloud.client("sqs").create_queue(QueueName="send")["QueueUrl"]
     keys = [("pk", "HASH"), ("sk", "RANGE")]
     cloud.client("dynamodb").create_table(

@@ -132,7 +132,7 @@ class Ledger:
     def states(self, bucket, objects):
         return {one.key: (s.state, s.updated_at) for one in objects if (s := self.files.get((one.key, one.etag)))}
 
-    def is_stale(self, notice):
+    def is_stale(self, notice, now):
         new, old = sequence(notice.sequencer), self.latest.get(notice.key, "")
         self.latest[notice.key] = max(new, old)
         return bool(notice.sequencer) and new < old

@@ -184,12 +184,12 @@ def test_what_is_done_stays_done(ledger):
 def test_stale_sequencers_are_recognised(ledger):
     """Older than the latest of the same key; the same again is not stale, so that a repeat can mend a crash."""
     notice = Notice(BUCKET, KEY, sequencer="0065A6B2C3")
-    assert not ledger.is_stale(notice)
-    assert not ledger.is_stale(notice)
-    assert not ledger.is_stale(notice._replace(sequencer="0065A6B2C3D4"))
-    assert ledger.is_stale(notice)
-    assert not ledger.is_stale(notice._replace(key="another"))
-    assert not ledger.is_stale(notice._replace(sequencer=""))
+    assert not ledger.is_stale(notice, NOW)
+    assert not ledger.is_stale(notice, NOW)
+    assert not ledger.is_stale(notice._replace(sequencer="0065A6B2C3D4"), NOW)
+    assert ledger.is_stale(notice, NOW)
+    assert not ledger.is_stale(notice._replace(key="another"), NOW)
+    assert not ledger.is_stale(notice._replace(sequencer=""), NOW)
 
 
 def test_states_of_a_page_of_objects(ledger):

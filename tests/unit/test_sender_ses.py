@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from datetime import UTC, datetime
+from email.utils import parseaddr
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -195,6 +196,7 @@ def test_a_port_nobody_listens_on_is_asked_again():
 @pytest.mark.cloud
 def test_ses_really_sends(cloud: Cloud):
     """The local cloud's SES takes the request and shows the mail."""
+    cloud.client("sesv2").create_email_identity(EmailIdentity=parseaddr(MESSAGE.from_)[1])
     receipt = SesSender(cloud.client("sesv2")).send(MESSAGE, idempotency_key=KEY)
     shown = json.dumps(cloud.get("/_ministack/ses/messages"), ensure_ascii=False)
     for words in (receipt.provider_message_id, "ada@example.com", "Grüße, Ada", "<p>Hi</p>"):

@@ -73,9 +73,9 @@ def validate(directory: Folder = Path("definitions"), stage: Stage = None, as_js
 
 
 def _warn(checked: Definitions) -> None:
-    for compiled in checked.templates.values():
+    for name, compiled in checked.templates.items():
         for warning in compiled["warnings"]:
-            complain(f"warning: {warning}")
+            complain(f"warning: templates/{name}/{warning}")
 
 
 def _count(number: int, kind: str) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from espial.definitions import reading
 from espial.definitions.models import NAME, ConnectionDefinition, ProviderDefinition
+from espial.definitions.problems import meant, problems_of
 from espial.definitions.reading import Document
 from espial.errors import InvalidDefinition
 from espial.templates.compile import compile_template
@@ -118,7 +117,7 @@ class _Loading:
             if path.is_dir() and path.name in RESERVED:
                 self.problems += [f"{inner}: {path.name}/ cannot be applied yet" for inner in path.iterdir()]
             elif path.is_dir():
-                self.problems.append(f"{path}: no such kind of definition{_meant(path.name, FOLDERS)}")
+                self.problems.append(f"{path}: no such kind of definition{meant(path.name, FOLDERS)}")
             else:
                 self.problems.append(f"{path}: stray file: definitions lie in {', '.join(f'{f}/' for f in FOLDERS)}")
 
@@ -144,7 +143,7 @@ class _Loading:
         for name, patch in dict(entries).items():
             at = (folder, name)
             if name not in known and not (self.root / folder / f"{name}.yaml").exists():
-                self.problems.append(overlay.problem(at, f"no such definition{_meant(name, known)}"))
+                self.problems.append(overlay.problem(at, f"no such definition{meant(name, known)}"))
             elif not isinstance(patch, dict):
                 self.problems.append(overlay.problem(at, "must map fields to what they are in this stage"))
             elif "name" in patch:
@@ -169,7 +168,7 @@ class _Loading:
             try:
                 checked[name] = MODELS[folder].model_validate(document.data)
             except ValidationError as exc:
-                self.problems += [_problem(document, MODELS[folder], error) for error in exc.errors(include_url=False)]
+                self.problems += problems_of(document, MODELS[folder], exc)
         return checked
 
     def _templates(self) -> dict[str, dict[str, Any]]:
@@ -187,7 +186,7 @@ class _Loading:
         return compiled
 
     def _cross_check(self, definitions: Definitions) -> None:
-        """What one file says of another: a trigger's template and provider must exist."""
+        """What one file says of another: a trigger's template and provider must exist, and suit each other and it."""
         templates = [path.name for path in (self.root / "templates").glob("*") if not _ignored(path)]
         providers = [name for kind, name in self.documents if kind == "providers"]
         for name, trigger in definitions.triggers.items():
@@ -197,57 +196,28 @@ class _Loading:
                 ("provider", trigger.send.provider, providers),
             ):
                 if value not in known:
-                    what = f"no {noun} named {value!r}{_meant(value, known)}"
+                    what = f"no {noun} named {value!r}{meant(value, known)}"
                     self.problems.append(document.problem(("send", noun), what))
+            template = definitions.templates.get(trigger.send.template)
+            if template is not None and template["category"] == "marketing":
+                self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider))
+
+    def _check_marketing(self, document: Document, trigger: Trigger, provider: ProviderDefinition | None) -> None:
+        """Marketing mail without consent, or without a way out, must not wait for the first recipient to be noticed."""
+        template = f"template {trigger.send.template} is marketing"
+        if trigger.consent is None:
+            what = f"is missing: {template}, so name what people agreed to, or make the template transactional"
+            self.problems.append(document.problem(("consent",), what))
+        if provider is not None and provider.unsubscribe_url is None:
+            what = f"provider {provider.name} has no unsubscribe_url, and {template}"
+            self.problems.append(document.problem(("send", "provider"), what))
 
 
 def _ignored(path: Path) -> bool:
     return path.name.startswith(".") or path.name == "README.md"
 
 
-def _meant(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """Advice after an unknown word: the nearest known one, or the whole list."""
-    near = get_close_matches(str(word), known, n=1)
-    if near:
-        return f" (did you mean {near[0]}?)"
-    return f" (known: {', '.join(sorted(known)) or 'none'})"
-
-
 def _in_order(problem: str) -> tuple[str, int, str]:
     file, _, rest = problem.partition(":")
     line = rest.partition(":")[0]
     return file, int(line) if line.isdecimal() else 0, problem
-
-
-def _problem(document: Document, model: type[BaseModel], error: ErrorDetails) -> str:
-    """A pydantic error in our words, at its place in the file."""
-    path, words = _path(document, error["loc"]), _words(error, model)
-    blamed, colon, rest = words.partition(": ")
-    if not path and colon and blamed.partition(".")[0] in model.model_fields:
-        path, words = tuple(blamed.split(".")), rest
-    return document.problem(path, words)
-
-
-def _path(document: Document, location: tuple[int | str, ...]) -> reading.Path:
-    """The error's place without the names pydantic adds for unions and validators, which stand in no file."""
-    path: reading.Path = ()
-    for index, part in enumerate(location):
-        last = index == len(location) - 1
-        if (*path, part) in document.marks or last:
-            path = (*path, part)
-    return path
-
-
-def _words(error: ErrorDetails, model: type[BaseModel]) -> str:
-    location, value = error["loc"], error["input"]
-    match error["type"]:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            known = [info.alias or name for name, info in model.model_fields.items()] if len(location) == 1 else []
-            return "unknown field" + (_meant(str(location[-1]), known) if known else "")
-        case "value_error":
-            return error["msg"].removeprefix("Value error, ")
-    words = error["msg"].replace("Input should be", "must be").replace("String should", "must")
-    shown = isinstance(value, str | int | float) and location[0] not in ("secrets", "settings")
-    return f"{words}, not {value!r}" if shown else words

@@ -138,7 +138,7 @@ class ExportLedger(Protocol):
         """Key -> (state, updated_at) of those listed objects that have an entry for their etag."""
         ...
 
-    def is_stale(self, notice: Notice) -> bool:
+    def is_stale(self, notice: Notice, now: datetime) -> bool:
         """True if a later version of the key was notified; otherwise remembers this one as the latest."""
         ...
 

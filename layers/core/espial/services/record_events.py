@@ -38,8 +38,8 @@ def read_messages(
     deliveries: dict[str, RawDelivery] = {}
     failures: dict[str, Exception] = {}
     for message in messages:
-        attributes = {name: value["stringValue"] for name, value in message["messageAttributes"].items()}
         try:
+            attributes = {name: value["stringValue"] for name, value in message["messageAttributes"].items()}
             deliveries[message["messageId"]] = unpack(message["body"], attributes, fetch)
         except Exception as exc:  # noqa: BLE001  its neighbours go on
             failures[message["messageId"]] = exc

@@ -28,6 +28,16 @@ def replay(id: str, *, quarantine: Quarantine, queue: DeliveryQueue, mode: str |
     return delivery
 
 
+_WAY_BACK = {
+    "export": (
+        "drop the file again under a new key, or, once its cause is mended, invoke sweep_exports with "
+        '`{"days": 30, "retry_failed": true}`, which reads failed files again'
+    ),
+    "notice": "it names no file; sweep_exports finds every file whose notification was lost",
+}
+"""Kind of entry -> how else to get at what it stands for."""
+
+
 def _delivery(entry: Quarantined, mode: str | None) -> RawDelivery:
     content: Mapping[str, Any] = entry.content
     kind = content.get("kind")
@@ -44,4 +54,4 @@ def _delivery(entry: Quarantined, mode: str | None) -> RawDelivery:
             method=REPLAYED,
             mode=mode or content["mode"],
         )
-    raise Refused("nothing_to_replay", f"replay what it came from instead: {content.get('raw', 'unknown')}")
+    raise Refused("nothing_to_replay", _WAY_BACK.get(str(kind), "replay what it came from") + f": {content.get('raw')}")

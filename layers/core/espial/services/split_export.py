@@ -80,7 +80,7 @@ class Splitter:
         """Plan one object. Raises TryAgain; what can never be read is quarantined and said so."""
         if reason := ignored(notice.key, notice.size):
             return Split("ignored", reason)
-        if self._ledger.is_stale(notice):
+        if self._ledger.is_stale(notice, self._now):
             return Split("stale")
         try:
             file = self._objects.head(notice)

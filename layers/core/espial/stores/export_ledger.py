@@ -60,16 +60,16 @@ class DynamoExportLedger:
                 found[key] = item["state"]["S"], _instant(item["updated_at"])
         return found
 
-    def is_stale(self, notice: Notice) -> bool:
+    def is_stale(self, notice: Notice, now: datetime) -> bool:
         """See `ExportLedger.is_stale`; notices without a sequencer are never stale."""
         if not notice.sequencer:
             return False
         try:
             self._update(
                 {"pk": {"S": f"X#{notice.bucket}/{notice.key}"}, "sk": {"S": "LATEST"}},
-                "SET sequencer = :new",
+                "SET sequencer = :new, #ttl = :ttl",
                 "attribute_not_exists(sequencer) OR sequencer <= :new",
-                {":new": {"S": sequence(notice.sequencer)}},
+                {":new": {"S": sequence(notice.sequencer)}, **_until(now)},
             )
         except _Unmet:
             return True
@@ -212,9 +212,7 @@ class DynamoExportLedger:
     def _update(self, key: _Item, update: str, condition: str, values: _Item) -> _Item:
         """One conditional update; returns the whole item afterwards. Raises _Unmet."""
         words = update + condition
-        names = {
-            name: name[1:] for name in ("#state", "#file", "#ttl", *(f"#{n}" for n in Counts._fields)) if name in words
-        }
+        names = {name: name[1:] for name in _RESERVED if name in words}
         given = {"ExpressionAttributeNames": names} if names else {}
         answer = self._call(
             "update_item",
@@ -234,8 +232,10 @@ class DynamoExportLedger:
             answer: _Item = getattr(self._dynamodb, operation)(**arguments)
         except self._dynamodb.exceptions.ConditionalCheckFailedException as exc:
             raise _Unmet from exc
-        except (ClientError, BotoCoreError) as exc:
-            raise TryAgain(f"the ledger cannot be reached: {exc}") from exc
+        except ClientError as exc:
+            raise TryAgain(f"the ledger cannot be reached: {exc.response['Error']['Code']}") from exc
+        except BotoCoreError as exc:
+            raise TryAgain(f"the ledger cannot be reached: {type(exc).__name__}") from exc
         return answer
 
 

@@ -22,6 +22,7 @@ from liquid.exceptions import LiquidError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from espial.definitions import reading
+from espial.definitions.problems import problems_of
 from espial.errors import InvalidDefinition
 from espial.templates.plain import plain_text
 from espial.templates.render import HTML, TEXT
@@ -67,7 +68,8 @@ def compile_template(folder: Path) -> dict[str, Any]:
     """Compile and check one template.
 
     Returns plain JSON: name, category, subject, from_name, html, text (Liquid), variables {path: {"fallback": …}},
-    warnings (list of text), sha (of all the rest). Raises InvalidDefinition with every problem, `file:line: what`.
+    warnings (list of text, `file: what` with the file's name in the folder), sha (of all the rest, so that the same
+    template has the same wherever it lies). Raises InvalidDefinition with every problem, `file:line: what`.
     """
     return _Compiling(folder).run()
 
@@ -138,7 +140,7 @@ class _Compiling:
         try:
             definition = TemplateDefinition.model_validate(document.data)
         except ValidationError as exc:
-            self.problems += [document.problem(tuple(error["loc"]), _words(error["msg"])) for error in exc.errors()]
+            self.problems += problems_of(document, TemplateDefinition, exc)
             return document, None
         if definition.name not in ("", self.folder.name):
             self.problems.append(document.problem(("name",), f"must be {self.folder.name!r}, as the folder is called"))
@@ -170,7 +172,9 @@ class _Compiling:
     def _compiled(self, definition: TemplateDefinition, body: _File, text: _File | None) -> dict[str, Any]:
         html = _from_mjml(body, definition.preheader) if body.shown.endswith(".mjml") else _from_html(body, definition)
         if len(html.encode()) > CLIPPED_ABOVE:
-            self.warnings.append(f"{body.shown}:1: compiles to {len(html.encode()):,} bytes; Gmail clips at 102 KB")
+            self.warnings.append(
+                f"{Path(body.shown).name}: compiles to {len(html.encode()):,} bytes; Gmail clips at 102 KB"
+            )
         compiled = {
             "name": self.folder.name,
             "category": definition.category,
@@ -195,14 +199,6 @@ def _nulls_are_empty(data: dict[str, Any]) -> None:
     variables = data.get("variables")
     if isinstance(variables, dict):
         data["variables"] = {path: {} if value is None else value for path, value in variables.items()}
-
-
-def _words(message: str) -> str:
-    return (
-        message.replace("Input should be", "must be")
-        .replace("Field required", "is missing")
-        .replace("Extra inputs are not permitted", "unknown field")
-    )
 
 
 def _liquid_problems(environment: Environment, source: str, known: list[str] | None) -> Iterator[tuple[int, str]]:

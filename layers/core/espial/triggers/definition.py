@@ -60,6 +60,17 @@ Expression = Annotated[
     AfterValidator(_expression("event", "person", "run", "now")),
     Field(description="CEL over `event` (what the run is about), `person`, `run` and `now`"),
 ]
+
+
+def _starts(types: tuple[EventType, ...]) -> tuple[EventType, ...]:
+    if not types:
+        raise ValueError("at least one event type is needed")
+    if OURS & set(types):
+        raise ValueError(f"{', '.join(sorted(OURS))} are our own events and start nothing")
+    return types
+
+
+Starts = Annotated[tuple[EventType, ...], AfterValidator(_starts), Field(json_schema_extra={"minItems": 1})]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Channel = Literal["email", "sms", "push", "whatsapp", "inapp"]
 
@@ -131,7 +142,7 @@ class Trigger(_Model):
     name: Name
     status: Literal["draft", "staging", "live", "paused"] = "draft"
     description: str = ""
-    on: tuple[EventType, ...] = Field(json_schema_extra={"minItems": 1})
+    on: Starts
     where: EventExpression = "true"
     key: EventExpression
     wait: Duration = timedelta(0)
@@ -148,10 +159,6 @@ class Trigger(_Model):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if not self.on:
-            raise ValueError("on: at least one event type is needed")
-        if OURS & set(self.on):
-            raise ValueError(f"on: {', '.join(sorted(OURS))} are our own events and start nothing")
         if self.valid_from and self.valid_to and self.valid_from >= self.valid_to:
             raise ValueError("valid_from must be earlier than valid_to")
         for field, names in (

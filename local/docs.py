@@ -1,0 +1,273 @@
+"""`make docs`: the pages under docs/reference/, written from the code they describe. A test holds that they are fresh.
+
+python -m local.docs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from espial import schema, settings, sources
+from espial.vocabulary import EventType
+from local.cloud import ROOT
+from tests.samples import cases
+from tests.template.stack_template import folder, template
+
+FOLDER = ROOT / "docs/reference"
+NOTE = "<!-- Written by `make docs`. Change the code it describes, not this page. -->"
+
+
+def _page(title: str, *parts: Iterable[str]) -> str:
+    return "\n".join([f"# {title}", "", NOTE, "", *(line for part in parts for line in part)]).rstrip() + "\n"
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], align: str = "") -> Iterator[str]:
+    heads = list(heads)
+    yield _row(heads)
+    yield _row(["---", *[align or "---"] * (len(heads) - 1)])
+    yield from map(_row, rows)
+    yield ""
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+# platforms ----------------------------------------------------------------------------------------------------------
+
+
+def platforms() -> str:
+    """Which platform reports what, over what, and how it is connected."""
+    known = [sources.load(name) for name in sources.NAMES]
+    found = {source.name: reported(source) for source in known}
+    kinds = [kind for kind in EventType if kind is not EventType.UNKNOWN and any(kind in one for one in found.values())]
+    return _page(
+        "Platforms",
+        ["What each platform reports, in Espial's words."],
+        [
+            "A report of any other kind is kept and counted, never refused: as `custom` if it is a tracking call, else as"
+        ],
+        ["else as `unknown`.", ""],
+        _table(
+            ["type", *(f"[{source.docs.title}](#{source.name})" for source in known)],
+            ([f"`{kind}`", *("yes" if kind in found[source.name] else "" for source in known)] for kind in kinds),
+            ":-:",
+        ),
+        (line for source in known for line in _platform(source)),
+    )
+
+
+def reported(source: sources.Source) -> frozenset[str]:
+    """Every type a platform's reports become: by name, and by their details, as the samples show."""
+    samples = [outcome["event"]["type"] for one in cases(source.name) for outcome in one.expected if "event" in outcome]
+    return frozenset([*source.event_types.values(), *samples])
+
+
+def _platform(source: sources.Source) -> Iterator[str]:
+    arrives = "tracking calls" if source.name == "segment" else "webhook"
+    files = f"; export files: {', '.join(source.exports)}" if source.exports else ""
+    yield from (f"## {source.name}", "", f"[{source.docs.title}]({source.docs.url}). Comes by {arrives}{files}.", "")
+    yield from (f"{number}. {step}" for number, step in enumerate(source.docs.setup, start=1))
+    yield from ("", f"Secret: {source.docs.secret}", "")
+    yield from (f"- {note}" for note in source.docs.notes)
+    yield ""
+    words: dict[str, list[str]] = {}
+    for theirs, kind in source.event_types.items():
+        words.setdefault(kind.value, []).append(theirs)
+    yield from _table(["type", f"reports of {source.name}"], ([f"`{kind}`", _code(words[kind])] for kind in words))
+    if by_details := sorted(reported(source) - set(words) - {EventType.UNKNOWN}):
+        yield from (f"By what a report says besides its name, it may also become {_code(by_details)}.", "")
+
+
+# functions ----------------------------------------------------------------------------------------------------------
+
+VARIABLES = {
+    "CHUNK_QUEUE_URL": "queue of export chunks to be read",
+    "EVENTS_TABLE": "the table of events, people, runs and claims",
+    "EVENT_BUS": "the bus that wanted events are published on",
+    "EXPORTS_BUCKET": "where platforms drop their files",
+    "POWERTOOLS_LOG_LEVEL": "least level that is logged",
+    "POWERTOOLS_METRICS_NAMESPACE": "CloudWatch namespace of the metrics",
+    "POWERTOOLS_SERVICE_NAME": "the function's name in logs, metrics and traces",
+    "PUBLIC_URL": "the address that platforms call; some sign it",
+    "PUBLISH_EVERYTHING": "`true`: every event goes on the bus, not only the wanted types",
+    "RAW_QUEUE_URL": "queue of accepted deliveries",
+    "SCHEDULE_GROUP": "EventBridge Scheduler group of the waits",
+    "SCHEDULE_ROLE_ARN": "the role by which schedules reach the queue",
+    "SEND_QUEUE_ARN": "the same queue, as schedules name it",
+    "SEND_QUEUE_URL": "queue of messages that are due",
+    "SHORT_WAIT_SECONDS": "waits up to this long are queue delays, longer ones schedules",
+    "STORE_BUCKET": "definitions, raw archive, quarantine, bodies too big for a queue",
+}
+"""What each variable means; a test holds that the list is complete."""
+
+
+def environment() -> str:
+    """Which variables each function has."""
+    stack = template()
+    used = sorted({name for function in stack.functions for name in stack.environment(function)})
+    required = {field.name.upper() for kind in _settings() for field in dataclasses.fields(kind)}
+    parameters = stack.body["Parameters"]
+    return _page(
+        "Environment and parameters",
+        ["What `template.yaml` gives each function. A function that misses one it requires fails when it starts,"],
+        ["naming every variable that is missing. `AWS_ENDPOINT_URL` alone switches to the local cloud.", ""],
+        ["## Stack parameters", ""],
+        _table(
+            ["parameter", "default", "meaning"],
+            (
+                [f"`{name}`", f"`{said['Default']}`" if said["Default"] != "" else "empty", _meaning(name, said)]
+                for name, said in parameters.items()
+            ),
+        ),
+        ["## Variables", ""],
+        _table(
+            ["variable", "required", "meaning"],
+            ([f"`{name}`", "yes" if name in required else "", VARIABLES[name]] for name in used),
+        ),
+        ["## By function", ""],
+        _table(
+            ["function", "its own variables"],
+            (
+                [f"`{folder(function)}`", _code(sorted(set(stack.environment(function)) - _shared()))]
+                for function in stack.functions
+            ),
+        ),
+        [f"Every function also has {_code(sorted(_shared()))}."],
+    )
+
+
+def _meaning(name: str, said: Mapping[str, Any]) -> str:
+    told = {
+        "LogLevel": "Least level that the functions log.",
+        "LogRetentionDays": "Days that logs are kept.",
+        "Architecture": "Processor of the functions; the layers are built for arm64 unless told otherwise.",
+    }
+    allowed = f" One of {_code(map(str, said['AllowedValues']))}." if "AllowedValues" in said else ""
+    return f"{said.get('Description', told.get(name, ''))}{allowed}"
+
+
+def _shared() -> set[str]:
+    return {*template().globals["Environment"]["Variables"], "POWERTOOLS_SERVICE_NAME"}
+
+
+def _settings() -> Iterator[type[settings.Settings]]:
+    for kind in vars(settings).values():
+        if isinstance(kind, type) and issubclass(kind, settings.Settings):
+            yield kind
+
+
+def permissions() -> str:
+    """What each function may do, statement by statement."""
+    stack = template()
+    return _page(
+        "Permissions",
+        ["What each function's role allows, as `template.yaml` states it."],
+        ["Besides these each may write its own log and traces, and read the queue or stream that it works off."],
+        ["No statement names all resources.", ""],
+        (line for function in stack.functions for line in _permissions(function)),
+    )
+
+
+def _permissions(function: str) -> Iterator[str]:
+    yield from (f"## {folder(function)}", "", f"{template().functions[function]['Description']}", "")
+    rows = []
+    for statement in template().statements(function):
+        actions, resources = _list(statement["Action"]), _list(statement["Resource"])
+        only = json.dumps(statement["Condition"]) if "Condition" in statement else ""
+        rows.append(
+            ["<br>".join(f"`{one}`" for one in actions), _code(map(_resource, resources)), only and f"`{only}`"]
+        )
+    yield from _table(["may", "on", "only if"], rows)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _resource(value: Any) -> str:
+    """`EventsTable`, `StoreBucket/definitions/*`, `secret:espial/*`: what an ARN is about."""
+    if "Fn::GetAtt" in value:
+        return str(value["Fn::GetAtt"][0])
+    text = str(value["Fn::Sub"])
+    tail = text.removeprefix("arn:${AWS::Partition}:").replace("${AWS::Region}:${AWS::AccountId}:", "")
+    return tail.replace(".Arn}", "}").replace("${", "").replace("}", "")
+
+
+# events -------------------------------------------------------------------------------------------------------------
+
+
+def events() -> str:
+    """The canonical event, field by field."""
+    contract = schema.json_schema()
+    parts = {name: part for name, part in contract["$defs"].items() if "properties" in part}
+    return _page(
+        "The canonical event",
+        ["One shape for every report of every platform: what the table keeps, the bus carries and"],
+        ["`espial events --json` prints. Fields at their default are left out of the JSON. The same as JSON Schema:"],
+        ["[event.schema.json](../event.schema.json).", ""],
+        _fields(contract),
+        *(
+            [
+                f"## {name.removesuffix('Model').lower()}",
+                "",
+                part["description"].partition("\n")[0],
+                "",
+                *_fields(part),
+            ]
+            for name, part in sorted(parts.items(), key=lambda named: _order(contract, named[0]))
+        ),
+        ["## type", "", "`type` is one of:", ""],
+        [_code(kind.value for kind in EventType), ""],
+    )
+
+
+def _order(contract: Mapping[str, Any], name: str) -> int:
+    """Where a part is first named: parts of the event itself before parts of parts."""
+    return json.dumps(contract["properties"]).find(f'"#/$defs/{name}"') % 100_000
+
+
+def _fields(part: Mapping[str, Any]) -> Iterator[str]:
+    required = part.get("required", ())
+    rows = (
+        [f"`{name}`", _type(said), "yes" if name in required else "", said.get("description", "")]
+        for name, said in part["properties"].items()
+    )
+    yield from _table(["field", "type", "always there", "meaning"], rows)
+
+
+def _type(said: Mapping[str, Any]) -> str:
+    if "anyOf" in said:
+        return " or ".join(_type(one) for one in said["anyOf"] if one.get("type") != "null")
+    if "$ref" in said:
+        name = said["$ref"].rpartition("/")[2].removesuffix("Model").removesuffix("Type").lower()
+        return f"[{'type' if name == 'event' else name}](#{'type' if name == 'event' else name})"
+    if "enum" in said:
+        return _code(said["enum"])
+    if said.get("type") == "array":
+        return f"list of {_type(said['items'])}"
+    if said.get("format") == "date-time":
+        return "instant"
+    return {"string": "text", "integer": "whole number"}.get(said["type"], str(said["type"]))
+
+
+PAGES = {"platforms.md": platforms, "environment.md": environment, "permissions.md": permissions, "events.md": events}
+
+
+def main() -> None:
+    """Write every page."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
+        print(f"written docs/reference/{name}")
+
+
+if __name__ == "__main__":
+    main()
