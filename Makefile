@@ -86,6 +86,8 @@ lint: setup ## format, lint, import contracts, template
 	$(DEV)/cfn-lint template.yaml
 types: setup ## mypy, strict
 	$(DEV)/mypy layers/core/espial local tests
+bench: setup build $(VENVS)/bench/.made ## every benchmark, or BENCH="normalise worker"
+	$(VENVS)/bench/bin/python -m tests.perf $(BENCH)
 pr: lint types test ## everything before a merge
 
-.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples test lint types pr
+.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples bench test lint types pr

@@ -371,10 +371,10 @@ def keep_mails(mails: list[dict[str, Any]]) -> list[Path]:
         message["From"], message["To"], message["Subject"] = mail["Source"], to, mail["Subject"]
         message.set_content(mail["BodyText"] or "")
         message.add_alternative(mail["BodyHtml"] or "", subtype="html")
-        path = OUTBOX / quote(to.split("@")[0])
-        path.with_suffix(".eml").write_bytes(bytes(message))
-        path.with_suffix(".html").write_text(mail["BodyHtml"] or "")
-        written += [path.with_suffix(".eml"), path.with_suffix(".html")]
+        name = quote(to.partition("@")[0])
+        written += [OUTBOX / f"{name}.eml", OUTBOX / f"{name}.html"]
+        written[-2].write_bytes(bytes(message))
+        written[-1].write_text(mail["BodyHtml"] or "")
     return written
 
 

@@ -79,9 +79,7 @@ def publish(cloud: Cloud, connections: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 @pytest.fixture
-def receiver(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Any:
+def receiver(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Loads a function by name, with a queue and a bucket of its own."""
     cloud.client("s3").create_bucket(
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.client("s3").meta.region_name}

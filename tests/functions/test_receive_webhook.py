@@ -204,15 +204,27 @@ def test_stale_copies_serve_while_the_stores_are_away(webhook, outage):
     assert calls < switch.calls
 
 
-def test_a_new_definition_is_seen_within_the_revalidation_time(webhook, outage, cloud):
-    """Not before it is due, and then at once."""
-    _, clock = outage
+def test_a_new_connection_is_not_called_unknown_for_long(webhook, outage, cloud):
+    """A 404 loses events at some platforms: a name that is not known is looked up again, though not for every request."""
+    switch, clock = outage
     path = "/in/sendgrid/late"
     assert [404] == statuses(webhook, signed(path=path))
     publish(cloud, {"main": MAIN, "late": MAIN})
-    assert [404] == statuses(webhook, signed(path=path))
-    clock.now += REVALIDATE_SECONDS
+    calls = switch.calls
+    assert [404, 404] == statuses(webhook, signed(path=path), signed(path=path))
+    assert calls == switch.calls
+    clock.now += MISS_SECONDS
     assert [200] == statuses(webhook, signed(path=path))
+
+
+def test_a_change_is_seen_within_the_revalidation_time(webhook, outage, cloud):
+    """A connection that was switched off is off once the copy is due."""
+    _, clock = outage
+    assert [200] == statuses(webhook, signed())
+    publish(cloud, {"main": MAIN | {"enabled": False}})
+    assert [200] == statuses(webhook, signed())
+    clock.now += REVALIDATE_SECONDS
+    assert [404] == statuses(webhook, signed())
 
 
 def test_a_deleted_secret_no_longer_opens_the_door(webhook, outage, cloud):

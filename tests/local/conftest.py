@@ -56,11 +56,11 @@ def _hurry(world: World) -> None:
     sqs = world.stack.cloud.client("sqs")
     for queue, seconds in REDELIVERED_AFTER.items():
         dead = sqs.get_queue_attributes(
-            QueueUrl=world.queues[queue.replace("Queue", "DeadLetterQueue")], AttributeNames=["QueueArn"]
+            QueueUrl=world.resources[queue.replace("Queue", "DeadLetterQueue")], AttributeNames=["QueueArn"]
         )["Attributes"]["QueueArn"]
         redrive = f'{{"deadLetterTargetArn": "{dead}", "maxReceiveCount": 1000}}'
         attributes = {"VisibilityTimeout": str(seconds), "RedrivePolicy": redrive}
-        sqs.set_queue_attributes(QueueUrl=world.queues[queue], Attributes=attributes)
+        sqs.set_queue_attributes(QueueUrl=world.resources[queue], Attributes=attributes)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 
 from local.cloud import ROOT
 from local.demo import Demo, Report, tap_the_bus
-from local.stack import Stack
+from local.stack import NAME, Stack
 
 STAGE = "tests"
 PATIENCE = 60.0
@@ -38,6 +39,8 @@ def definitions(folder: Path) -> Path:
     uncapped["where"] = f'event.commerce.cart.currency == "{UNCAPPED}"'
     write(copy / "triggers/cart-uncapped.yaml", uncapped)
     mine = {"wait": "3s", "where": f'event.commerce.cart.currency != "{UNCAPPED}"'}
+    write(copy / "connections/rotating.yaml", {"platform": "braze", "secrets": ["secretsmanager:espial/rotating-a"]})
+    write(copy / "connections/newcomer.yaml", {"platform": "braze", "secrets": ["secretsmanager:espial/newcomer"]})
     write(copy / f"stages/{STAGE}.yaml", {"triggers": {"cart-abandoned": mine}})
     return copy
 
@@ -93,27 +96,14 @@ class World(Demo):
     # ── what an operator does ──
 
     @cached_property
-    def functions(self) -> dict[str, str]:
-        """Logical id of each function -> its name."""
-        resources = self.stack.cloud.client("cloudformation").describe_stack_resources(StackName="espial")
-        return {
-            found["LogicalResourceId"]: found["PhysicalResourceId"]
-            for found in resources["StackResources"]
-            if found["ResourceType"] == "AWS::Lambda::Function"
-        }
-
-    @cached_property
-    def queues(self) -> dict[str, str]:
-        """Logical id of each queue -> its URL."""
-        resources = self.stack.cloud.client("cloudformation").describe_stack_resources(StackName="espial")
-        return {
-            found["LogicalResourceId"]: found["PhysicalResourceId"]
-            for found in resources["StackResources"]
-            if found["ResourceType"] == "AWS::SQS::Queue"
-        }
+    def resources(self) -> dict[str, str]:
+        """Logical id of everything in the template -> its name, or a queue's URL."""
+        found = self.stack.cloud.client("cloudformation").describe_stack_resources(StackName=NAME)["StackResources"]
+        return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in found}
 
     def environment_of(self, function: str) -> dict[str, str]:
-        configuration = self.stack.cloud.client("lambda").get_function_configuration(FunctionName=self.functions[function])
+        name = self.resources[function]
+        configuration = self.stack.cloud.client("lambda").get_function_configuration(FunctionName=name)
         found: dict[str, str] = configuration["Environment"]["Variables"]
         return found
 
@@ -121,13 +111,30 @@ class World(Demo):
         """Change a function's environment, as `aws lambda update-function-configuration` does: it starts anew."""
         variables = self.environment_of(function) | variables
         self.stack.cloud.client("lambda").update_function_configuration(
-            FunctionName=self.functions[function], Environment={"Variables": variables}
+            FunctionName=self.resources[function], Environment={"Variables": variables}
         )
+
+    @contextmanager
+    def paused(self, *functions: str) -> Iterator[None]:
+        """The functions are given nothing from their queues meanwhile."""
+        client = self.stack.cloud.client("lambda")
+        sources = [
+            source["UUID"]
+            for function in functions
+            for source in client.list_event_source_mappings(FunctionName=self.resources[function])["EventSourceMappings"]
+        ]
+        for source in sources:
+            client.update_event_source_mapping(UUID=source, Enabled=False)
+        try:
+            yield
+        finally:
+            for source in sources:
+                client.update_event_source_mapping(UUID=source, Enabled=True)
 
     def waiting(self, queue: str) -> int:
         """Messages in a queue, in the air included."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = self.stack.cloud.client("sqs").get_queue_attributes(QueueUrl=self.queues[queue], AttributeNames=names)
+        found = self.stack.cloud.client("sqs").get_queue_attributes(QueueUrl=self.resources[queue], AttributeNames=names)
         return sum(int(number) for number in found["Attributes"].values())
 
     def apply(self) -> None:

@@ -35,11 +35,9 @@ KINDS = {
     "delivered": 24,
     "open": 30,
     "click": 8,
-    "bounce": 5,
-    "deferred": 3,
-    "dropped": 2,
-    "unsubscribe": 2,
-    "spamreport": 1,
+    "bounce": 6,
+    "dropped": 4,
+    "unsubscribe": 3,
 }
 AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
 EXTRA: Mapping[str, dict[str, Any]] = {
@@ -58,10 +56,8 @@ EXTRA: Mapping[str, dict[str, Any]] = {
         "status": "5.1.1",
         "bounce_classification": "Invalid Address",
     },
-    "deferred": {"response": "421 4.7.0 Try again later", "attempt": "3"},
     "dropped": {"reason": "Bounced Address", "status": "5.0.0"},
     "unsubscribe": {"useragent": AGENT, "ip": "203.0.113.9"},
-    "spamreport": {},
 }
 
 
@@ -82,6 +78,7 @@ def batch(size: int, seed: int = 7) -> bytes:
                 "sg_message_id": f"{message}.recvd-5b7c9d-1-65A5B1C3-{number:X}.0",
                 "customer_id": f"cust-{chance.randrange(100_000)}",
                 "order_ref": f"A-{number}",
+                "journey": "winter-reactivation/step-2",
                 **EXTRA[kind],
             }
         )

@@ -58,6 +58,13 @@ def test_a_body_cut_short_is_malformed(plain, data):
         inflate(packed[: data.draw(st.integers(1, len(packed) - 1))], ROOMY)
 
 
+def test_thousands_of_empty_members_are_refused():
+    """Each costs a copy of all that follows it: 6 MB of them would keep a function busy for minutes."""
+    with pytest.raises(MalformedDelivery, match="more than 100 gzip members"):
+        inflate(gzip.compress(b"") * 101, ROOMY)
+    assert b"x" * 100 == inflate(gzip.compress(b"x") * 100, ROOMY)
+
+
 def test_a_bomb_is_refused_before_it_is_in_memory():
     """100 MB from 100 KB: refused for its ratio under a generous limit, with a fraction of it held."""
     bomb = gzip.compress(b"\0" * 100_000_000, 9)

@@ -253,6 +253,29 @@ def test_an_unknown_stage_names_the_known_ones(tmp_path):
     assert ["stages: no stage named 'lokal' (known: local)"] == problems(tmp_path, {}, "lokal")
 
 
+MARKETING = {
+    "templates/hello/template.yaml": "subject: Hello\n",
+    "templates/hello/body.html": "<html><body>{{ unsubscribe_url }}</body></html>\n",
+}
+
+
+def test_marketing_needs_consent_and_a_way_out(tmp_path):
+    """Found when applied, not by the first person who had said no."""
+    found = problems(tmp_path, MARKETING)
+    assert [
+        "triggers/hello.yaml:1: consent: is missing",
+        "triggers/hello.yaml:5: send.provider: provider ses has no",
+    ] == [
+        found[0][:42],
+        found[1][:56],
+    ]
+    agreed = {"triggers/hello.yaml": FILES["triggers/hello.yaml"] + "consent: {}\n"}
+    way_out = {
+        "providers/ses.yaml": FILES["providers/ses.yaml"] + "unsubscribe_url: https://example.com/u?m={message}\n"
+    }
+    assert "marketing" == load(write(tmp_path, MARKETING | agreed | way_out)).templates["hello"]["category"]
+
+
 def test_all_problems_are_told_at_once_in_file_order(tmp_path):
     """Whoever mends one sees the others too."""
     found = problems(

@@ -16,6 +16,7 @@ from espial import events, sources
 from espial.envelope import pack
 from espial.errors import MalformedItem, Refused, TryAgain
 from espial.events import PersonKey
+from espial.ports import Quarantined
 from espial.services.record_events import read_messages, record
 from espial.services.recorder import INSERT_TOGETHER, Recorder, Report
 from espial.services.replay_quarantine import replay
@@ -334,6 +335,37 @@ class TestReplay:
         with pytest.raises(Refused, match=r"nothing_to_replay: .*exports/a\.avro#9"):
             replay(world.entries()[0].id, quarantine=world.quarantine, queue=FakeDeliveryQueue())
         assert 1 == len(world.entries())
+
+    @pytest.mark.parametrize(("kind", "way"), [("export", "retry_failed"), ("notice", "sweep_exports")])
+    def test_what_came_by_the_bucket_says_its_way_back(self, world, kind, way):
+        """A file or a notice is no delivery: the answer names what reads it again."""
+        content = {"kind": kind, "raw": "s3://exports/a.avro@e1#0"}
+        entry = Quarantined(f"2026-11-20/{kind}/1", kind, "", "", "braze", "main", NOON, content)
+        world.quarantine.put(entry)
+        with pytest.raises(Refused, match=f"nothing_to_replay: .*{way}.*a.avro"):
+            replay(entry.id, quarantine=world.quarantine, queue=FakeDeliveryQueue())
+
+
+def test_a_message_that_is_not_ours_fails_alone():
+    """Whatever its attributes are, its neighbours are recorded."""
+    good = pack(a_delivery())
+    attributes = {name: {"stringValue": value} for name, value in good.attributes.items()}
+    messages = [
+        {"messageId": "m-1", "body": "x", "messageAttributes": {"delivery": {"binaryValue": "eA=="}}},
+        {"messageId": "m-2", "body": good.body, "messageAttributes": attributes},
+        {"messageId": "m-3", "body": "x"},
+    ]
+    deliveries, failures = read_messages(messages, lambda _: b"")
+    assert (["m-2"], ["m-1", "m-3"]) == (list(deliveries), list(failures))
+
+
+def test_a_timeline_since_finds_what_a_wrong_clock_filed_too_early():
+    """The id holds the client's own time; what counts is when it happened."""
+    store, key = FakeEventStore(), PersonKey("id", "cust-1")
+    skewed = a_record("skewed", event_id=events.event_id(NOON - timedelta(hours=5), "skewed"), occurred_at=NOON)
+    store.add([skewed, a_record("old", occurred_at=NOON - timedelta(hours=2))], transport="tracking", expires_days=60)
+    found = timeline(store, lambda _: (), key, since=NOON - timedelta(hours=1))
+    assert [skewed.event.event_id] == [stored.event.event_id for stored in found]
 
 
 def test_a_timeline_merges_the_events_of_all_keys_of_a_person():

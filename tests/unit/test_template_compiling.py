@@ -126,6 +126,14 @@ def test_equal_sources_compile_to_equal_templates(tmp_path):
     assert compiled["sha"] != compile_template(made)["sha"]
 
 
+def test_the_version_does_not_depend_on_where_the_template_lies(tmp_path):
+    """Applied from another checkout, or by a build machine, it is the same template, warnings and all."""
+    long = mjml(SECTION.format("long " * 21_000))
+    one, other = (compile_template(folder(tmp_path / place, body_mjml=long)) for place in ("here", "there"))
+    assert one["warnings"]
+    assert one == other
+
+
 BODY = SECTION.format("x")
 WRONG: dict[str, tuple[dict[str, str], str]] = {
     "an unknown variable": ({"body_mjml": mjml("\n\n" + SECTION.format("{{ nmae }}"))}, "body.mjml:3: unknown variable 'nmae'"),

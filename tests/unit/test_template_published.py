@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from espial.errors import Refused, TryAgain
 from espial.stores.published_templates import PublishedTemplates
@@ -60,7 +61,7 @@ def test_what_is_published_is_found_and_read_once(world):
 
 
 def test_what_is_not_there_is_told_by_name(world):
-    """A removed trigger ends its runs quietly; a missing provider or template skips the mail with the reason."""
+    """No trigger of that name; a missing provider or template skips the mail with the reason."""
     _, published, _ = world
     assert published.trigger("gone") is None
     for name, reason in (("provider", "unknown_provider"), ("template", "unknown_template")):
@@ -78,6 +79,32 @@ def test_a_switch_is_seen_after_half_a_minute(world):
     assert "live" == published.trigger("cart").status
     now[0] = 30.0
     assert "paused" == published.trigger("cart").status
+
+
+def test_what_was_applied_a_moment_ago_is_not_called_unknown(world):
+    """A run may be due before this copy is: the mail must not be dropped because the copy is older than its trigger."""
+    store, published, now = world
+    assert published.trigger("new") is None
+    store.bundle = {
+        **store.bundle,
+        "version": "2",
+        "triggers": {"cart": TRIGGER, "new": {**TRIGGER, "name": "new"}},
+        "providers": {**store.bundle["providers"], "other": {"name": "other"}},
+    }
+    now[0] = 1.0
+    assert "new" == published.trigger("new").name
+    assert "other" == published.provider("other")["name"]
+    assert 2 == store.reads.count("active")
+
+
+def test_an_unreadable_trigger_leaves_the_others(world, caplog):
+    """Written by a newer version than runs here: the rest goes on, and somebody is told, without its contents."""
+    store, published, _ = world
+    store.bundle["triggers"]["newer"] = {**TRIGGER, "name": "newer", "field_of_tomorrow": "x@example.com"}
+    assert [["cart"], ["cart"]] == [[trigger.name for trigger in published.triggers()] for _round in range(2)]
+    assert ["trigger.unreadable: newer: 1 problems"] == [record.getMessage() for record in caplog.records]
+    with pytest.raises(ValidationError):
+        published.trigger("newer")
 
 
 def test_a_stale_copy_serves_while_the_store_is_away(world):

@@ -24,9 +24,9 @@ SHIPPED = Path(__file__).parents[2] / "definitions/triggers/cart-abandoned.yaml"
     ("fields", "location", "complaint"),
     [
         ({"onn": ["opened"]}, ("onn",), "Extra inputs are not permitted"),
-        ({"on": []}, (), "on: at least one event type is needed"),
+        ({"on": []}, ("on",), "at least one event type is needed"),
         ({"on": ["cart_abandonned"]}, ("on", 0), "Input should be"),
-        ({"on": ["message_requested"]}, (), "are our own events and start nothing"),
+        ({"on": ["message_requested"]}, ("on",), "are our own events and start nothing"),
         ({"wait": "1 hour"}, ("wait",), "a duration such as 30m, 1h, 7d or PT1H is expected"),
         ({"wait": "367d"}, ("wait",), "longer than 366 days"),
         ({"wait": "P1M"}, ("wait",), "a duration such as"),

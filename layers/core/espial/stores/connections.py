@@ -16,6 +16,8 @@ from espial.stores.aws_http import ATTEMPTS, AwsClient, AwsError
 ACTIVE_KEY = "definitions/active.json"
 REVALIDATE_SECONDS = 30.0
 SECRET_SECONDS = 300.0
+MISS_SECONDS = 2.0
+"""How old the copy may be on which a name is called unknown: what was applied a moment ago must not be answered 404."""
 RETRY_SECONDS = 5.0
 """How long a stale copy serves before the next try: an outage must not cost every request a time-out."""
 
@@ -44,15 +46,16 @@ class PublishedConnections:
         self._clock = clock
         self._connections: dict[str, Connection] | None = None
         self._etag = ""
-        self._due = 0.0
+        self._due = self._due_if_missed = 0.0
         self._secrets: dict[str, _Held] = {}
 
     def find(self, platform: str, name: str) -> Connection:
         """Raises UnknownConnection; TryAgain when nothing was ever loaded and the store is away."""
-        connection = self._current().get(name)
-        if connection is None or connection.platform != platform or not connection.enabled:
-            raise UnknownConnection("no such connection is configured and enabled")
-        return connection
+        for missed in (False, True):
+            connection = self._current(missed=missed).get(name)
+            if connection is not None and connection.platform == platform and connection.enabled:
+                return connection
+        raise UnknownConnection("no such connection is configured and enabled")
 
     def of_platform(self, platform: str) -> Sequence[Connection]:
         """Every enabled connection of a platform."""
@@ -69,9 +72,9 @@ class PublishedConnections:
             raise TryAgain(f"no secret of connection {connection.name} exists", after=RETRY_SECONDS)
         return found
 
-    def _current(self) -> Mapping[str, Connection]:
+    def _current(self, *, missed: bool = False) -> Mapping[str, Connection]:
         now = self._clock()
-        if self._connections is None or now >= self._due:
+        if self._connections is None or now >= (self._due_if_missed if missed else self._due):
             held = self._connections is not None
             try:
                 stored = self._aws("s3").get(
@@ -79,10 +82,10 @@ class PublishedConnections:
                 )
                 if stored is not None:
                     self._connections, self._etag = _read(stored.body), stored.etag
-                self._due = now + REVALIDATE_SECONDS
+                self._due, self._due_if_missed = now + REVALIDATE_SECONDS, now + MISS_SECONDS
             except (EspialError, ValueError) as exc:
                 self._keep_stale(exc)
-                self._due = now + RETRY_SECONDS
+                self._due = self._due_if_missed = now + RETRY_SECONDS
         return self._connections or {}
 
     def _keep_stale(self, exc: Exception) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Any, Protocol
+
+from pydantic import ValidationError
 
 from espial.errors import Refused, TryAgain
 from espial.triggers.definition import Trigger
 
 MAX_AGE = timedelta(seconds=30)
 """How old a copy may be before it is looked after: what `espial apply` changes is in force within this."""
+
+MISS_AGE = timedelta(seconds=1)
+"""How old it may be to call a name unknown: a trigger applied a moment ago may have runs that are due already."""
+
+log = logging.getLogger(__name__)
 
 
 class Bundles(Protocol):
@@ -31,27 +39,35 @@ class PublishedTemplates:
         self._read_at = float("-inf")
         self._templates: dict[str, Mapping[str, Any]] = {}
         self._trigger = cache(self._parse)
+        self._readable: list[Trigger] | None = None
 
     def trigger(self, name: str) -> Trigger | None:
-        """See `ports.Published.trigger`."""
-        active = self._fresh()
+        """See `ports.Published.trigger`. Raises pydantic.ValidationError for one that this version cannot read."""
+        active = self._fresh(("triggers", name))
         return self._trigger(active["version"], name) if name in active["triggers"] else None
 
     def triggers(self) -> list[Trigger]:
-        """See `ports.Published.triggers`."""
+        """See `ports.Published.triggers`. One that this version cannot read must not take the others away."""
         active = self._fresh()
-        return [self._trigger(active["version"], name) for name in active["triggers"]]
+        if self._readable is None:
+            self._readable = []
+            for name in active["triggers"]:
+                try:
+                    self._readable.append(self._trigger(active["version"], name))
+                except ValidationError as exc:
+                    log.error("trigger.unreadable: %s: %d problems", name, exc.error_count())  # noqa: TRY400  no values
+        return self._readable
 
     def provider(self, name: str) -> Mapping[str, Any]:
         """See `ports.Published.provider`."""
-        settings: Mapping[str, Any] | None = self._fresh()["providers"].get(name)
+        settings: Mapping[str, Any] | None = self._fresh(("providers", name))["providers"].get(name)
         if settings is None:
             raise Refused("unknown_provider", name)
         return settings
 
     def template(self, name: str) -> Mapping[str, Any]:
         """See `ports.Published.template`. A template's name in the store is its hash, so a copy never ages."""
-        digest = self._fresh()["templates"].get(name)
+        digest = self._fresh(("templates", name))["templates"].get(name)
         if digest is None:
             raise Refused("unknown_template", name)
         if digest not in self._templates:
@@ -64,9 +80,11 @@ class PublishedTemplates:
     def _parse(self, _version: str, name: str) -> Trigger:
         return Trigger.model_validate(self._active["triggers"][name])
 
-    def _fresh(self) -> dict[str, Any]:
+    def _fresh(self, wanted: tuple[str, str] | None = None) -> dict[str, Any]:
+        """The active bundle; read again at once where it lacks what is `wanted` (kind, name), as new as it may be."""
         now = self._monotonic()
-        if now - self._read_at >= MAX_AGE.total_seconds():
+        lacking = wanted is not None and self._active and wanted[1] not in self._active[wanted[0]]
+        if now - self._read_at >= (MISS_AGE if lacking else MAX_AGE).total_seconds():
             try:
                 active = self._bundles.active()
             except Exception as exc:
@@ -77,5 +95,6 @@ class PublishedTemplates:
                 raise TryAgain("no definitions were applied yet", after=30)
             if active["version"] != self._active.get("version"):
                 self._trigger.cache_clear()
+                self._readable = None
             self._active, self._read_at = active, now
         return self._active
