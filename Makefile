@@ -6,7 +6,8 @@ VENVS := .local/venv
 UV := $(CURDIR)/$(VENVS)/tools/bin/uv
 DEV := $(VENVS)/dev/bin
 SAM := SAM_CLI_TELEMETRY=0 $(VENVS)/sam/bin/sam
-export PYTHONPATH := $(CURDIR)/layers/core:$(CURDIR)
+# The machine's own certificate store, so that a company's proxy is trusted as far as everything else trusts it.
+export UV_SYSTEM_CERTS := 1
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,13 +24,13 @@ $(VENVS)/%/.made: requirements/%.txt $(VENVS)/tools/.made
 	@echo "setting up: $*"
 	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENVS)/$*
 	@$(UV) pip install --quiet --python $(VENVS)/$*/bin/python --require-hashes -r $<
-	@if [ $* = dev ]; then $(install-espial); fi
+	@case $* in dev|bench) $(install-espial) ;; esac
 	@touch $@
 
-# The `espial` command runs from the source tree.
+# The `espial` command runs from the source tree. Not in the cloud's environment: functions must bring all they import.
 define install-espial
-	echo "$(CURDIR)/layers/core" > "$$($(DEV)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/espial.pth"; \
-	printf '#!/bin/sh\nexec "%s" -m espial.cli "$$@"\n' "$(CURDIR)/$(DEV)/python" > $(DEV)/espial; chmod +x $(DEV)/espial
+	echo "$(CURDIR)/layers/core" > "$$($(VENVS)/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/espial.pth"; \
+	printf '#!/bin/sh\nexec "%s" -m espial.cli "$$@"\n' "$(CURDIR)/$(VENVS)/$*/bin/python" > $(VENVS)/$*/bin/espial; chmod +x $(VENVS)/$*/bin/espial
 endef
 
 setup: $(VENVS)/dev/.made $(VENVS)/sam/.made $(VENVS)/cloud/.made ## make the environments under .local/
