@@ -1,14 +1,24 @@
-"""The local cloud for tests: one for the whole run, emptied for each test."""
+"""Clouds for tests: the local cloud (MiniStack), and moto's server as a second opinion where it has the services."""
 
 from __future__ import annotations
 
 import os
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from moto.server import ThreadedMotoServer
 
 from local import cloud as local_cloud
 from local.cloud import Cloud
+
+
+class MotoCloud(Cloud):
+    """moto's server in this process."""
+
+    def reset(self) -> None:
+        request = urllib.request.Request(self.url + "/moto-api/reset", method="POST")
+        urllib.request.urlopen(request, timeout=30).close()
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +40,21 @@ def cloud(cloud_process: Cloud) -> Cloud:
     """The local cloud, empty."""
     cloud_process.reset()
     return cloud_process
+
+
+@pytest.fixture(scope="session")
+def moto_process() -> Iterator[Cloud]:
+    """One moto server for the whole test run."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=local_cloud.free_port(), verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    yield MotoCloud(port)
+    server.stop()
+
+
+@pytest.fixture(params=["ministack", "moto"])
+def either_cloud(request: pytest.FixtureRequest) -> Cloud:
+    """Both clouds, one after the other, empty: a module imports this as `cloud`."""
+    cloud: Cloud = request.getfixturevalue("cloud_process" if request.param == "ministack" else "moto_process")
+    cloud.reset()
+    return cloud

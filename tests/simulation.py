@@ -54,7 +54,9 @@ class MemoryTable:
 
     def query(self, **request: Any) -> dict[str, Any]:
         pk, first, last = (request["ExpressionAttributeValues"][name]["S"] for name in (":pk", ":first", ":last"))
-        return {"Items": [self.items[key] for key in sorted(self.items) if key[0] == pk and first <= key[1] <= last]}
+        backwards = not request.get("ScanIndexForward", True)
+        found = [key for key in sorted(self.items, reverse=backwards) if key[0] == pk and first <= key[1] <= last]
+        return {"Items": [self.items[key] for key in found]}
 
 
 class MemoryEvents:
@@ -144,8 +146,9 @@ class World:
             self.events.add([own_events.message_requested(run, receipt, channel="email")])
             self.runs.finish(run, "sent", closed_at=self.now)
         elif decision.outcome == "skip":
-            self.events.add([own_events.message_skipped(run, decision, now=self.now)])
             ended = exit_of(trigger, run, person)
+            at = ended.event.occurred_at if ended else run.due_at
+            self.events.add([own_events.message_skipped(run, decision, at=at)])
             if ended:
                 at, by = ended.event.occurred_at, ended.event.event_id
                 self.runs.finish(run, "exited", closed_at=at, reason=decision.reason, ended_by=by)

@@ -219,3 +219,19 @@ def test_only_what_time_mends_is_tried_again(error, expected):
 
     with pytest.raises(expected):
         PeopleTable(Away(), TABLE).load(key("id:c-1"))
+
+
+def test_of_too_many_events_the_newest_are_read_and_everything_else(stack, monkeypatch):
+    """A key with more events than fit: profile, links and runs are whole, and what happened last is there."""
+    monkeypatch.setattr("espial.stores.people_table.MOST_EVENTS", 3)
+    times = [at(f"10:00:{second:02}") for second in range(6)]
+    for when in times:
+        stack.happens(cart(when, "lamp"))
+    run = begin(a_trigger(), cart(times[0], "lamp"), "id:P-1001")
+    assert run
+    assert stack.runs.put(run, None)
+    view = stack.people.load(key("id:P-1001"))
+    assert times[3:] == [event.occurred_at for event in view.events]
+    assert {"id:P-1001", "email:ada@example.com"} == {str(one) for one in view.keys}
+    assert (run,) == view.runs
+    assert "ada@example.com" == view.attributes["email"]

@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 import fastavro
-import pytest
 
 from local.demo import SAMPLES
 from tests.local.by_hand import ByHand
@@ -108,7 +107,6 @@ def test_notices_repeated_out_of_order_and_of_folders(world: World):
     assert [] == [entry for entry in world.quarantined() if "notices" in json.dumps(entry)]
 
 
-@pytest.mark.usefixtures("dynamodb")
 def test_lost_notice(world: World):
     """A file whose notice never came is found by the sweep, once it is old enough to be looked after."""
     s3, bucket = world.stack.cloud.client("s3"), world.stack.outputs["ExportsBucket"]

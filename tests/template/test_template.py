@@ -169,3 +169,34 @@ def test_globals_hold_what_all_functions_share():
     assert "Active" == template().globals["Tracing"]
     for name in FUNCTIONS:
         assert "makefile" == template().resources[name]["Metadata"]["BuildMethod"]
+
+
+TABLE_CALLS = {
+    "RecordEventsFunction": {"BatchGetItem", "PartiQLInsert", "PartiQLUpdate"},
+    "SplitExportFunction": {"GetItem", "PutItem", "UpdateItem", "BatchGetItem"},
+    "SweepExportsFunction": {"GetItem", "PutItem", "UpdateItem", "BatchGetItem"},
+    "RecordExportFunction": {
+        *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # the events
+        *("GetItem", "PutItem", "UpdateItem"),  # the ledger
+    },
+    "RunTriggersFunction": {
+        *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
+        *("GetItem", "PutItem", "Query"),  # people, runs, decisions
+        "UpdateItem",  # shared with the sender, which claims
+    },
+    "SendMessageFunction": {
+        *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),
+        *("GetItem", "PutItem", "Query", "UpdateItem"),
+    },
+}
+"""What the stores behind each function ask of the table; the local cloud grants everything and would not notice."""
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_table_is_granted_what_the_stores_call(function: str):
+    """No less, which would fail on AWS alone, and no more."""
+    granted: set[str] = set()
+    for statement in template().statements(function):
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        granted |= {action.partition(":")[2] for action in actions if action.startswith("dynamodb:")}
+    assert TABLE_CALLS.get(function, set()) == granted

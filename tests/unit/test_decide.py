@@ -349,10 +349,10 @@ def test_our_events_are_the_same_each_time_they_are_made():
     trigger = a_trigger()
     run, other = a_run(trigger), a_run(trigger, cart(at("10:30:00"), "hat"))
     skip = Decision("skip", "stale")
-    first = own_events.message_skipped(run, skip, now=DUE)
-    assert first.event.event_id == own_events.message_skipped(run, skip, now=DUE + timedelta(seconds=9)).event.event_id
-    assert first.event.event_id != own_events.message_skipped(other, skip, now=DUE).event.event_id
-    assert first.event.event_id != own_events.message_skipped(run, Decision("skip", "bought"), now=DUE).event.event_id
+    first = own_events.message_skipped(run, skip, at=DUE)
+    assert first.event.event_id == own_events.message_skipped(run, skip, at=DUE + timedelta(seconds=9)).event.event_id
+    assert first.event.event_id != own_events.message_skipped(other, skip, at=DUE).event.event_id
+    assert first.event.event_id != own_events.message_skipped(run, Decision("skip", "bought"), at=DUE).event.event_id
     assert ("P#id:P-1001", "espial", {"trigger": "cart", "key": "77", "version": run.version, "reason": "stale"}) == (
         first.home,
         first.event.platform,

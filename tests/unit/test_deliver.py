@@ -588,6 +588,43 @@ def test_what_is_gone_asks_for_nothing(what):
     assert 0 == world.provider.calls
 
 
+def test_a_removed_trigger_says_so_of_every_run_it_leaves():
+    """Nobody is skipped in silence (guarantee 6): one event with the reason, and the run is over."""
+    world = World()
+    request = world.abandons(1)
+    world.definition = Trigger.model_validate({**TRIGGER, "name": "another"})
+    outcomes = [world.deliver(request) for _ in range(2)]
+    assert [("skipped", "trigger_removed"), ("nothing", "trigger_removed")] == [(o.what, o.reason) for o in outcomes]
+    assert [("message_skipped", "trigger_removed")] == world.own()
+    assert "skipped" == world.state()
+
+
+def test_a_removed_trigger_does_not_call_a_mail_on_its_way_skipped():
+    """The claim knows better than the definitions."""
+    world = World()
+    world.provider.mood = lambda: "lost"
+    request = world.abandons(1)
+    world.deliver(request)
+    world.definition = Trigger.model_validate({**TRIGGER, "name": "another"})
+    assert "nothing" == world.deliver(request).what
+    assert [] == world.own()
+
+
+def test_a_skip_is_told_with_the_same_time_however_often_it_is_told():
+    """A crash between the event and the end of the run, then a retry by another clock: the same event to the letter."""
+    told = []
+    for delay in (timedelta(0), timedelta(minutes=3)):
+        world = World()
+        world.provider.mood = lambda: "refuses"
+        request = world.abandons(1)
+        world.now += delay
+        world.deliver(request)
+        found = world.store.events_of(PersonKey("id", "c-1"))
+        told.append([events.encode(event) for event in found if event.platform == "espial"])
+    assert 1 == len(told[0])
+    assert told[0] == told[1]
+
+
 def test_an_outage_of_the_store_before_the_call_frees_the_claim():
     """The queue's next delivery need not wait for the lease."""
     world = World()

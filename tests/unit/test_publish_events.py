@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from espial import events, people
 from espial.events import Channel
-from espial.services.publish_events import ALWAYS, REFRESH_SECONDS, Wanted, publish, wanted_by
+from espial.people import TELLING
+from espial.services.publish_events import REFRESH_SECONDS, Wanted, publish, wanted_by
 from espial.stores.batches import batches
 from espial.stores.bus import ATTEMPTS, BYTES_A_CALL, EventBridgeBus
 from espial.vocabulary import EventType
@@ -89,7 +90,7 @@ class TestWanted:
     def test_what_starts_or_ends_a_run_is_wanted(self):
         """And what changes a person, whatever the triggers."""
         trigger = {"on": ["opened"], "exit_on": [{"event": "goal_reached"}]}
-        assert ALWAYS | {"opened", "goal_reached"} == wanted_by({"triggers": {"thanks": trigger}})
+        assert TELLING | {"opened", "goal_reached"} == wanted_by({"triggers": {"thanks": trigger}})
 
     def test_whatever_says_something_of_a_person_is_always_wanted(self):
         """The list follows `espial.people`: a type left out would leave profiles behind the events."""
@@ -98,7 +99,7 @@ class TestWanted:
             kind
             for kind in EventType
             for channel in get_args(Channel)
-            if kind not in ALWAYS
+            if kind not in TELLING
             and people.of_event(an_event(type=kind, channel=channel, properties=traits)) != people.NOTHING
         ]
         assert [] == silent
@@ -130,7 +131,7 @@ class TestWanted:
 
     def test_before_anything_was_applied_only_what_is_always_wanted_goes_out(self):
         """No definitions are no triggers."""
-        assert ALWAYS == Wanted(lambda: None, lambda: 0.0).current()
+        assert TELLING == Wanted(lambda: None, lambda: 0.0).current()
 
 
 class Bridge:

@@ -7,6 +7,7 @@ import json
 from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -350,7 +351,7 @@ def test_a_message_that_is_not_ours_fails_alone():
     """Whatever its attributes are, its neighbours are recorded."""
     good = pack(a_delivery())
     attributes = {name: {"stringValue": value} for name, value in good.attributes.items()}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"messageId": "m-1", "body": "x", "messageAttributes": {"delivery": {"binaryValue": "eA=="}}},
         {"messageId": "m-2", "body": good.body, "messageAttributes": attributes},
         {"messageId": "m-3", "body": "x"},

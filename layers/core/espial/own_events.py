@@ -39,9 +39,13 @@ def message_requested(occasion: Occasion, receipt: Receipt, *, channel: Channel)
     return _event(_Said(EventType.MESSAGE_REQUESTED, "sent", receipt.at, said, channel), occasion)
 
 
-def message_skipped(occasion: Occasion, decision: Decision, *, now: datetime) -> Recordable:
-    """Nothing was or will be sent, for `decision.reason`. The values behind it are in the stored decision."""
-    return _event(_Said(EventType.MESSAGE_SKIPPED, decision.reason, now, {"reason": decision.reason}), occasion)
+def message_skipped(occasion: Occasion, decision: Decision, *, at: datetime) -> Recordable:
+    """Nothing was or will be sent, for `decision.reason`. The values behind it are in the stored decision.
+
+    `at` is when the message was due, or when what ended its run happened: the clock of whoever writes it down would
+    make two events of one after a crash.
+    """
+    return _event(_Said(EventType.MESSAGE_SKIPPED, decision.reason, at, {"reason": decision.reason}), occasion)
 
 
 def identifier(occasion: Occasion, outcome: str) -> str:
@@ -50,13 +54,14 @@ def identifier(occasion: Occasion, outcome: str) -> str:
     Its time part is that of the version, not of the moment, which a repeat after a crash would not know.
     """
     identity = (PLATFORM, occasion.person, occasion.trigger, occasion.key, occasion.version, outcome)
-    return events.event_id(_instant(occasion.version), "\x1f".join(identity))
+    return events.event_id(instant(occasion.version), "\x1f".join(identity))
 
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def _instant(event_id: str) -> datetime:
+def instant(event_id: str) -> datetime:
+    """The second that an event's id begins with."""
     milliseconds = 0
     for character in event_id[:10]:
         milliseconds = milliseconds * 32 + _CROCKFORD.index(character)

@@ -82,6 +82,9 @@ _PRESENTING = frozenset(
 )
 """Events in which people present themselves: the address is theirs now. A message event only says where it went."""
 
+TELLING = _PRESENTING | _RANK.keys() | {EventType.UNSUBSCRIBED}
+"""Every type of event that changes what is known of a person (`of_event`)."""
+
 _CHANNELS = frozenset({"email", "sms", "push", "whatsapp", "inapp"})
 
 
@@ -208,7 +211,7 @@ class PersonView:
 
     key        the key that was asked for
     keys       every key joined into this view, `key` first
-    events     the last 60 days, oldest first, each event once
+    events     the newest ones that are kept, oldest first, each event once
     runs       runs under any of the keys, ended ones too
     conflicts  keys that would join two people (an address two customers share): not followed, only their
                suppressions and choices are taken, since they are about the address itself

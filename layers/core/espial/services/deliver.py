@@ -38,7 +38,6 @@ from espial import own_events
 from espial.errors import OutcomeUnknown, Refused, TryAgain
 from espial.events import PersonKey
 from espial.messages import Message, Receipt, address, check, mailbox, send_key
-from espial.normalise import Recordable
 from espial.people import PersonView
 from espial.ports import (
     AlreadyRefused,
@@ -56,6 +55,7 @@ from espial.ports import (
     Timers,
     Unsettled,
 )
+from espial.services.recorder import record_own
 from espial.templates.render import render
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, recipient
 from espial.triggers.definition import Trigger
@@ -70,9 +70,6 @@ RECONCILE_WINDOW = timedelta(minutes=15)
 
 RECONCILE_STEP = timedelta(minutes=1)
 """How often the provider's events are looked at meanwhile."""
-
-EXPIRES_DAYS = 60
-"""How long our own events are kept: as long as caps may look back."""
 
 REPEAT_AFTER = timedelta(seconds=15)
 """When to repeat a call to a provider that takes one key once."""
@@ -158,10 +155,10 @@ class Deliverer:
         """
         asked = Occasion(request["person"], request["trigger"], request["key"], request["version"])
         trigger = self.published.trigger(asked.trigger)
-        if trigger is None:
-            return Outcome("nothing", "trigger_removed", asked.trigger)
         run = self.runs.get(asked.person, asked.trigger, asked.key)
         standing = self.claims.look(asked.person, asked.send_key, now=self.clock())
+        if trigger is None:
+            return self._orphaned(asked, run, standing)
         outcome = None
         if standing is not None and not isinstance(standing, Claim):
             outcome = self._resume(asked, trigger, standing)
@@ -172,6 +169,12 @@ class Deliverer:
             return outcome
         # the run has moved on to a newer version, and this message may be the only timer it has
         return self._decide(current, trigger, run)
+
+    def _orphaned(self, asked: Occasion, run: Run | None, standing: Standing | None) -> Outcome:
+        """The trigger was removed: what waits is skipped, unless a mail may be on its way already."""
+        if run is None or run.state != "waiting" or not (standing is None or isinstance(standing, Claim)):
+            return Outcome("nothing", "trigger_removed", asked.trigger)
+        return self._skipped(Occasion.of(run), Decision("skip", "trigger_removed"), self.clock())
 
     # -- before the claim
 
@@ -303,15 +306,17 @@ class Deliverer:
     # -- the books
 
     def _sent(self, occasion: Occasion, trigger: Trigger, receipt: Receipt) -> Outcome:
-        self._record(own_events.message_requested(occasion, receipt, channel=trigger.channel))
+        record_own(self.events, own_events.message_requested(occasion, receipt, channel=trigger.channel))
         run = self._run(occasion)
         if run is not None:
             self.runs.finish(run, "sent", closed_at=receipt.at)
         return Outcome("sent", "sent", occasion.trigger)
 
     def _skipped(self, occasion: Occasion, decision: Decision, now: datetime, ended: Ended | None = None) -> Outcome:
-        self._record(own_events.message_skipped(occasion, decision, now=now))
         run = self._run(occasion)
+        due = run.due_at if run is not None else own_events.instant(occasion.version)
+        at = ended.event.occurred_at if ended is not None else due
+        record_own(self.events, own_events.message_skipped(occasion, decision, at=at))
         if run is not None:
             self.decisions.record(occasion.person, decision, run, now=now)
             if ended is not None:
@@ -327,11 +332,6 @@ class Deliverer:
         """The run while it is still about this occasion."""
         run = self.runs.get(occasion.person, occasion.trigger, occasion.key)
         return run if run is not None and run.version == occasion.version else None
-
-    def _record(self, record: Recordable) -> None:
-        verdict = self.events.add([record], transport="internal", expires_days=EXPIRES_DAYS)[0]
-        if isinstance(verdict, Exception):
-            raise verdict
 
 
 def compose(

@@ -11,8 +11,8 @@ import msgspec
 
 from espial import events
 from espial.events import Event
+from espial.people import TELLING
 from espial.ports import EventBus
-from espial.vocabulary import EventType
 
 StreamRecord = Mapping[str, Any]
 """A record of the table's stream as Lambda hands it over, with the new image."""
@@ -38,33 +38,15 @@ class Published:
         return dict(found)
 
 
-ALWAYS = frozenset(
-    {
-        EventType.BOUNCED,
-        EventType.COMPLAINED,
-        EventType.UNSUBSCRIBED,
-        EventType.SUBSCRIBED,
-        EventType.PROFILE_UPDATED,
-        EventType.PAGE_VIEWED,
-        EventType.PRODUCT_VIEWED,
-        EventType.CART_UPDATED,
-        EventType.CHECKOUT_STARTED,
-        EventType.ORDER_COMPLETED,
-        EventType.TRANSACTION,
-        EventType.CUSTOM,
-    }
-)
-"""What changes what is known of a person (`espial.people`), wanted whatever the triggers are."""
-
 REFRESH_SECONDS = 30.0
 
 
 def wanted_by(definitions: Mapping[str, Any]) -> frozenset[str]:
-    """The event types that something behind the bus wants: what starts or ends a trigger's run, and `ALWAYS`."""
+    """The event types that something behind the bus wants: starts and ends of runs, and what tells of a person."""
     triggers = definitions.get("triggers", {}).values()
     starts = {kind for trigger in triggers for kind in trigger["on"]}
     ends = {ending["event"] for trigger in triggers for ending in trigger.get("exit_on", ())}
-    return frozenset(ALWAYS | starts | ends)
+    return frozenset(TELLING | starts | ends)
 
 
 class Wanted:

@@ -73,6 +73,17 @@ class Tally:
         return dict(found)
 
 
+OWN_EXPIRES_DAYS = 60
+"""How long our own events are kept: as long as limits may look back."""
+
+
+def record_own(store: EventStore, record: Recordable) -> None:
+    """Insert one of our own events, which no delivery would bring again: raises whatever stands against it."""
+    verdict = store.add([record], transport="internal", expires_days=OWN_EXPIRES_DAYS)[0]
+    if isinstance(verdict, Exception):
+        raise verdict
+
+
 def entry_id(received_at: datetime, reason: str, *parts: str) -> str:
     """The id of a quarantine entry: the same for every retry of the same thing, and sortable by day."""
     digest = blake2b("\x1f".join((reason, *parts)).encode(), digest_size=12).hexdigest()

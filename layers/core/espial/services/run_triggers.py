@@ -24,12 +24,10 @@ from espial.errors import TryAgain
 from espial.events import BEHAVIOUR_KEYS, Event, PersonKey, home_key, person_keys
 from espial.people import PersonView
 from espial.ports import Decisions, EventStore, People, Runs, Timers
+from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, advance, begin, decide, exit_of
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
-
-EXPIRES_DAYS = 60
-"""How long our own events are kept: as long as limits may look back."""
 
 MARGIN = timedelta(seconds=10)
 """How far ahead a pending timer must be to be relied on: more than two clocks may differ."""
@@ -80,7 +78,7 @@ class TriggerRunner:
             if ended is not None:
                 tally[trigger.name, self._end(trigger, run, person, ended, now)] += 1
             elif run.state == "exited" and run.ended_by == event.event_id:
-                self._book(run, Decision("skip", run.reason), now)  # again, in case a crash came between
+                self._book(run, Decision("skip", run.reason), event, now)  # again, in case a crash came between
         candidate = begin(trigger, event, str(person.key))
         if candidate is not None:
             tally[trigger.name, self._start(trigger, candidate, person, now)] += 1
@@ -98,15 +96,12 @@ class TriggerRunner:
         )
         if not finished:  # a newer version moved in, or it was sent in this instant: decided before its next step
             return "unchanged"
-        self._book(run, decision, now)
+        self._book(run, decision, ended.event, now)
         return decision.reason
 
-    def _book(self, run: Run, decision: Decision, now: datetime) -> None:
+    def _book(self, run: Run, decision: Decision, ending: Event, now: datetime) -> None:
         self.decisions.record(run.person, decision, run, now=now)
-        record = own_events.message_skipped(run, decision, now=now)
-        verdict = self.events.add([record], transport="internal", expires_days=EXPIRES_DAYS)[0]
-        if isinstance(verdict, Exception):
-            raise verdict
+        record_own(self.events, own_events.message_skipped(run, decision, at=ending.occurred_at))
 
     # -- starting
 

@@ -31,6 +31,8 @@ KEPT = timedelta(days=90)
 """How long an ended run, a decision and a session's links outlive what they are about: longer than its events."""
 MOST_KEYS = 25
 """Keys joined into one view, strongest first: a shopper who clears cookies has a session for every visit."""
+MOST_EVENTS = 5_000
+"""Of one key, the newest: somebody's test user, or a bot, must not take the memory and the time of everybody else."""
 ATTEMPTS = 8
 _REMEMBERED = 10_000
 
@@ -193,10 +195,13 @@ class PeopleTable:
 
     def _partition(self, key: PersonKey) -> _Partition:
         found = _Partition()
-        for item in self._table.between(f"P#{key}", "E#", "S"):
+        # backwards: runs, profile and links stand behind the events, of which the newest come first
+        for item in self._table.between(f"P#{key}", "E#", "S", ScanIndexForward=False):
             kind, _, rest = item["sk"]["S"].partition("#")
             if kind == "E":
                 found.events.append(events.decode(item["body"]["S"]))
+                if len(found.events) == MOST_EVENTS:
+                    break
             elif kind == "L":
                 found.links[PersonKey.parse(rest)] = item["seen_at"]["S"]
             elif kind == "R":
