@@ -1,4 +1,4 @@
-"""`make docs`: the pages under docs/reference/, written from the code they describe. A test holds that they are fresh.
+"""`make docs`: pages and schemas under docs/, written from the code they describe. A test holds that they are fresh.
 
 python -m local.docs
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from espial import schema, settings, sources
+from espial.definitions import schemas
 from espial.vocabulary import EventType
 from local.cloud import ROOT
 from tests.samples import cases
 from tests.template.stack_template import folder, template
 
-FOLDER = ROOT / "docs/reference"
+FOLDER = ROOT / "docs"
 NOTE = "<!-- Written by `make docs`. Change the code it describes, not this page. -->"
 
 
@@ -51,9 +53,7 @@ def platforms() -> str:
     return _page(
         "Platforms",
         ["What each platform reports, in Espial's words."],
-        [
-            "A report of any other kind is kept and counted, never refused: as `custom` if it is a tracking call, else as"
-        ],
+        ["A report of any other kind is kept and counted, never refused: as `custom` if it is a tracking call,"],
         ["else as `unknown`.", ""],
         _table(
             ["type", *(f"[{source.docs.title}](#{source.name})" for source in known)],
@@ -258,15 +258,28 @@ def _type(said: Mapping[str, Any]) -> str:
     return {"string": "text", "integer": "whole number"}.get(said["type"], str(said["type"]))
 
 
-PAGES = {"platforms.md": platforms, "environment.md": environment, "permissions.md": permissions, "events.md": events}
+def _as_printed(kind: str) -> str:
+    """As `espial schema KIND` prints it."""
+    return json.dumps(schemas.json_schema(kind), indent=2, ensure_ascii=False) + "\n"
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "reference/platforms.md": platforms,
+    "reference/environment.md": environment,
+    "reference/permissions.md": permissions,
+    "reference/events.md": events,
+    **{f"schemas/{kind}.json": partial(_as_printed, kind) for kind in schemas.KINDS},
+}
+"""File under docs/ -> what writes it."""
 
 
 def main() -> None:
     """Write every page."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for name, page in PAGES.items():
-        (FOLDER / name).write_text(page(), encoding="utf-8")
-        print(f"written docs/reference/{name}")
+        target = FOLDER / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page(), encoding="utf-8")
+        print(f"written docs/{name}")
 
 
 if __name__ == "__main__":

@@ -138,13 +138,15 @@ up in {time.monotonic() - started:.0f} s. Yours until `make down`:
   AWS tools  export {export}
 
 A signed sample:        .local/venv/dev/bin/espial send-sample sendgrid
-A shopper's cart:       curl -u '{write_key.get("secret", "<write key>")}:' '{outputs["TrackingUrl"]}/v1/track' \\
-                          -H 'content-type: application/json' \\
-                          -d '{{"userId": "cust-1", "event": "Cart Updated",
-                               "context": {{"traits": {{"email": "ada@example.com"}}}},
-                               "properties": {{"cart_id": "c-1", "products": [
-                                 {{"product_id": "p-1", "name": "Mug", "price": 12.5, "quantity": 2}}]}}}}'
+A shopper who agreed:   curl -u '{write_key.get("secret", "<write key>")}:' '{outputs["TrackingUrl"]}/v1/identify' \\
+                          -H 'content-type: application/json' -d '{{"userId": "cust-1", "traits":
+                            {{"firstName": "Ada", "email": "ada.l@example.com", "consent": {{"email": true}}}}}}'
+who leaves a cart:      curl -u '{write_key.get("secret", "<write key>")}:' '{outputs["TrackingUrl"]}/v1/track' \\
+                          -H 'content-type: application/json' -d '{{"userId": "cust-1", "event": "Cart Updated",
+                            "properties": {{"cart_id": "c-1", "currency": "EUR", "products": [
+                              {{"product_id": "p-1", "name": "Mug", "price": 12.5, "quantity": 2}}]}}}}'
 What became of it:      .local/venv/dev/bin/espial events --person id:cust-1
+And why, in 5 s:        .local/venv/dev/bin/espial explain id:cust-1 cart-abandoned
 Mails it sent:          curl -s {cloud.url}/_ministack/ses/messages
 """)
 

@@ -145,7 +145,7 @@ class FakeConnections:
         except KeyError:
             raise UnknownConnection(f"{platform}/{name}") from None
 
-    def of_platform(self, platform: str) -> Sequence[Connection]:
+    def of_platform(self, platform: str, *, missed: bool = False) -> Sequence[Connection]:
         return [found for found in self._connections.values() if found.platform == platform]
 
     def secrets(self, connection: Connection) -> Sequence[bytes]:

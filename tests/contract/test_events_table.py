@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +15,8 @@ from espial import events
 from espial.errors import MalformedItem, TryAgain
 from espial.events import Cart, Commerce, Failure, PersonKey, Product
 from espial.ports import Recorded
+from espial.stores.aws_http import AwsClient
+from espial.stores.dynamodb_http import LightDynamoDb
 from espial.stores.events_table import ATTEMPTS, EventsTable
 from tests.builders import NOON, a_record
 from tests.contract.test_ports import events_table
@@ -25,10 +26,17 @@ TABLE = "Events-table"
 ADA = PersonKey("id", "cust-1")
 
 
-@pytest.fixture
-def dynamodb(cloud: Any) -> Any:
+@pytest.fixture(params=["sdk", "light"])
+def dynamodb(request: pytest.FixtureRequest, cloud: Any) -> Iterator[Any]:
+    """Either client that the table takes."""
     events_table(cloud, TABLE)
-    return cloud.client("dynamodb")
+    sdk = cloud.client("dynamodb")
+    if request.param == "sdk":
+        yield sdk
+        return
+    http = AwsClient("dynamodb", "eu-west-1", cloud.url)
+    yield LightDynamoDb(http, lambda: sdk)
+    http.close()
 
 
 def inserted(cloud: Any) -> Counter[str]:
@@ -307,14 +315,3 @@ def test_whatever_fails_every_event_is_recorded_once_when_retried(cloud, dynamod
     assert [] == left
     assert {f"E#{record.event.event_id}": 1 for record in records} == dict(inserted(cloud))
     assert {("export", "webhook")} == {stored.via for stored in table.history(ADA)}
-
-
-def test_the_body_of_an_insert_is_what_the_sdk_would_have_written(cloud, dynamodb):
-    """Only the time it takes differs (`make bench`): every parameter of the call is in it."""
-    statement = {"Statement": f"INSERT INTO \"{TABLE}\" VALUE {{'pk': ?}}", "Parameters": [{"S": "é"}, {"SS": ["a"]}]}
-    sent: list[Any] = []
-    EventsTable(dynamodb, TABLE)
-    for client in (dynamodb, cloud.client("dynamodb")):
-        client.meta.events.register("before-send.dynamodb", lambda request, **_: sent.append(json.loads(request.body)))
-        client.batch_execute_statement(Statements=[statement], ReturnConsumedCapacity="TOTAL")
-    assert [{"Statements": [statement], "ReturnConsumedCapacity": "TOTAL"}] * 2 == sent

@@ -130,7 +130,7 @@ def test_a_source_tells_how_to_connect_it(platform: str) -> None:
 
 EMAIL = re.compile(r"[\w.+%-]+@([\w.-]+\.\w+)")
 IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
-PHONE = re.compile(r"\+\d[\d ()-]{7,}\d")
+PHONE = re.compile(r"\+[1-9][\d ()-]{7,}\d")
 DOCUMENTATION = [ipaddress.ip_network(net) for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")]
 FILES = sorted(path for path in samples.EVENTS.rglob("*") if path.suffix in {".body", ".json", ".toml", ".avro"})
 

@@ -13,8 +13,10 @@ import pytest
 from segment.analytics import request as segment_request
 from segment.analytics.client import Client
 
+from espial import wiring
 from espial.sources import segment
-from tests.functions.receivers import publish, receiver  # noqa: F401  a fixture
+from espial.stores.connections import MISS_SECONDS, PublishedConnections
+from tests.functions.receivers import BUCKET, publish, receiver  # noqa: F401  a fixture
 from tests.http_events import http_event
 
 pytestmark = pytest.mark.cloud
@@ -54,6 +56,21 @@ def test_refusals_are_counted_by_reason_and_keep_nothing(tracking):
         count["reason"] for count in tracking.counted()
     ]
     assert [] == tracking.queued()
+
+
+def test_a_new_connections_key_is_not_called_wrong_for_long(tracking, cloud, monkeypatch):
+    """SDKs drop what is answered 401: a key that fits nothing is looked for in a newer copy, at most every 2 s."""
+    now = [0.0]
+    known = PublishedConnections(wiring.aws, BUCKET, lambda: now[0])
+    monkeypatch.setattr(tracking.app, "connections", known)
+    late = {"authorization": "Basic " + b64encode(b"wk_late:").decode()}
+    posts = []
+    for later in (0.0, MISS_SECONDS):
+        now[0] += later
+        posts.append(tracking.post(http_event("/v1/track", json.dumps(CALL), late))["statusCode"])
+        cloud.client("ssm").put_parameter(Name="/espial/late", Value="wk_late", Type="SecureString", Overwrite=True)
+        publish(cloud, {name: {"platform": "segment", "secrets": [f"ssm:/espial/{name}"]} for name in ("shop", "late")})
+    assert [401, 200] == posts
 
 
 @contextmanager

@@ -61,6 +61,7 @@ def app(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(ROOT / "functions/send_message"))
     _forget()
     yield import_module("app")
+    wiring.aws("dynamodb").close()
     _forget()
 
 

@@ -21,7 +21,7 @@ from local.demo import Demo, Report, tap_the_bus
 from local.stack import NAME, Stack
 
 STAGE = "tests"
-PATIENCE = 60.0
+PATIENCE = 30.0
 UNCAPPED = "SEK"
 """Carts in this currency are the business of `cart-uncapped`, all others of `cart-abandoned`."""
 
@@ -115,21 +115,20 @@ class World(Demo):
         )
 
     @contextmanager
-    def paused(self, *functions: str) -> Iterator[None]:
-        """The functions are given nothing from their queues meanwhile."""
+    def paused(self, function: str) -> Iterator[Callable[[], None]]:
+        """The function is given nothing from its queue meanwhile, or until what this gives is called."""
         client = self.stack.cloud.client("lambda")
-        sources = [
-            source["UUID"]
-            for function in functions
-            for source in client.list_event_source_mappings(FunctionName=self.resources[function])["EventSourceMappings"]
-        ]
-        for source in sources:
-            client.update_event_source_mapping(UUID=source, Enabled=False)
+        mappings = client.list_event_source_mappings(FunctionName=self.resources[function])["EventSourceMappings"]
+
+        def switch(enabled: bool) -> None:
+            for mapping in mappings:
+                client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+
+        switch(False)
         try:
-            yield
+            yield lambda: switch(True)
         finally:
-            for source in sources:
-                client.update_event_source_mapping(UUID=source, Enabled=True)
+            switch(True)
 
     def waiting(self, queue: str) -> int:
         """Messages in a queue, in the air included."""
@@ -144,12 +143,21 @@ class World(Demo):
     # ── time ──
 
     def until(self, what: str, done: Callable[[], Any], patience: float = PATIENCE) -> None:
-        """Wait for it. Fails with what was waited for."""
+        """Wait for it. Fails with what was waited for and what still lies in queues."""
         deadline = time.monotonic() + patience
         while not done():
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {patience:.0f} s: {what}")
+                queues = [name for name, where in self.resources.items() if where.startswith("http")]
+                left = {name: number for name in queues if (number := self.waiting(name))}
+                raise AssertionError(f"not within {patience:.0f} s: {what}; in queues: {left}")
             time.sleep(0.2)
+
+    def becomes(self, expected: Any, found: Callable[[], Any], patience: float = PATIENCE) -> None:
+        """Wait until what is found is as expected, and assert that it is."""
+        deadline = time.monotonic() + patience
+        while (now := found()) != expected and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert expected == now
 
     # ── shoppers ──
 

@@ -19,9 +19,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import orjson
 
-from espial import sources
+from espial import events, sources
 from espial.deliveries import Arrival, Connection, RawDelivery
 from espial.normalise import normalise
 
@@ -64,10 +65,10 @@ EXTRA: Mapping[str, dict[str, Any]] = {
 def batch(size: int, seed: int = 7) -> bytes:
     """A body of `size` events in a realistic mix, about 545 bytes each, custom arguments included."""
     chance = random.Random(seed)
-    events = []
+    reports = []
     for number, kind in enumerate(chance.choices(list(KINDS), list(KINDS.values()), k=size)):
-        message = f"{chance.getrandbits(160):040x}"
-        events.append(
+        message = f"{chance.getrandbits(88):022x}"
+        reports.append(
             {
                 "email": f"Reader.{chance.randrange(100_000):05d}@Example.com",
                 "timestamp": 1768471200 + number // 20,
@@ -79,10 +80,12 @@ def batch(size: int, seed: int = 7) -> bytes:
                 "customer_id": f"cust-{chance.randrange(100_000)}",
                 "order_ref": f"A-{number}",
                 "journey": "winter-reactivation/step-2",
+                "template": "order-shipped-v7",
+                "tenant": "eu",
                 **EXTRA[kind],
             }
         )
-    return orjson.dumps(events)
+    return orjson.dumps(reports)
 
 
 def ours(body: bytes) -> int:
@@ -99,6 +102,29 @@ def ours(body: bytes) -> int:
 def floor(body: bytes) -> int:
     """Parsing alone."""
     return len(orjson.loads(body))
+
+
+def unmapped(body: bytes) -> Callable[[], int]:
+    """What is left without any mapping, from fields made beforehand: parsing, id, contract check and JSON."""
+    source = sources.load("sendgrid")
+    connection = Connection(name="bench", platform="sendgrid", account="bench")
+    arrival = Arrival(connection=connection, transport="webhook", received_at=NOW)
+    made = []
+    for item in orjson.loads(body):
+        record = normalise(source, item, arrival, "raw/1#0")
+        given = {name: value for name, value in source.normalise(item, arrival).items() if value is not None}
+        common = {"platform": "sendgrid", "connection": "bench", "received_at": NOW, "raw": "raw/1#0"}
+        fields = {"event_id": record.event.event_id, **given, **common, "send_key": record.event.send_key}
+        made.append((record.event.occurred_at, item["sg_event_id"], fields))
+
+    def run() -> int:
+        orjson.loads(body)
+        return sum(
+            len(events.event_id(instant, identity)) + len(events.encode(msgspec.convert(fields, events.Event)))
+            for instant, identity, fields in made
+        )
+
+    return run
 
 
 def anymail_peer() -> Callable[[bytes], int] | None:
@@ -148,6 +174,7 @@ def main() -> int:
     body = batch(size)
     contestants: dict[str, Callable[[], object]] = {
         "orjson.loads": lambda: floor(body),
+        "espial without mapping": unmapped(body),
         "espial": lambda: ours(body),
     }
     peer = anymail_peer()

@@ -25,7 +25,7 @@ from espial.events import Event, PersonKey
 from espial.messages import address
 from espial.people import NOTHING, PersonView, merge_profile
 from espial.senders.ses import SesSender
-from espial.services.deliver import compose, context
+from espial.services.compose import compose, context
 from espial.templates.compile import compile_template
 from espial.templates.filters import FILTERS
 from espial.triggers.run import Run
@@ -80,7 +80,9 @@ def main() -> None:
     ses = SesSender(None)
 
     def whole() -> Any:
-        mail = compose(run, person, address("ada@example.com"), provider=settings, template=compiled, now=NOW)
+        mail = compose(
+            run, person, address("ada@example.com"), key="s-1", provider=settings, template=compiled, now=NOW
+        )
         return ses.request(mail)
 
     bare = {}

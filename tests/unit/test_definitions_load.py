@@ -84,6 +84,19 @@ BAD = [
         id="wrong type",
     ),
     pytest.param(
+        {"connections/esp.yaml": "platform: sendgrid\nsecrets: []\nsettings:\n  max_age_seconds: 1h\n"},
+        ["connections/esp.yaml:4: settings.max_age_seconds: must be a number of seconds"],
+        id="a tolerance in words",
+    ),
+    *(
+        pytest.param(
+            {"connections/esp.yaml": f"platform: segment\nsecrets: []\nsettings:\n  allowed_origins: {origins}\n"},
+            ["connections/esp.yaml:4: settings.allowed_origins: must be a list of origins such as"],
+            id=f"origins no browser names: {origins}",
+        )
+        for origins in ("https://shop.example.com", "[https://shop.example.com/]", "[shop.example.com]", "['https://']")
+    ),
+    pytest.param(
         {"connections/esp.yaml": "platform: sendgrid\nsecrets: []\nenabled: no\n"},
         ["connections/esp.yaml:3: enabled: must be a valid boolean, not 'no'"],
         id="a word that is no boolean",

@@ -575,6 +575,21 @@ def test_a_mail_that_went_out_is_booked_although_the_cart_was_edited_meanwhile()
     assert {"c1@example.com": 2} == world.mails()
 
 
+def test_an_old_message_does_not_book_a_newer_mail_on_its_way_as_skipped():
+    """The newer version's call died with its answer; then the person buys, and the older version's message comes."""
+    world = World()
+    old = world.abandons(1)
+    world.now += timedelta(minutes=10)
+    new = world.abandons(1, version=2)
+    world.provider.mood = lambda: "dies"
+    with pytest.raises(Crash):
+        world.deliver(new)
+    world.happens(order(1, world.now))
+    assert Outcome("waiting", "in_progress", "cart-abandonment") == world.deliver(old)
+    assert [] == world.own()
+    assert "waiting" == world.state()
+
+
 @pytest.mark.parametrize("what", ["run", "trigger"])
 def test_what_is_gone_asks_for_nothing(what):
     """A message of a run or trigger that no longer exists is done with."""

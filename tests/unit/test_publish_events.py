@@ -177,10 +177,12 @@ def test_only_the_entries_that_failed_in_a_200_are_sent_again():
 
 
 @pytest.mark.parametrize("answer", [{0}, EndpointConnectionError(endpoint_url="https://events.example.com")])
-def test_what_stays_refused_is_handed_back(answer):
-    """After a few tries; the stream keeps it."""
+def test_what_stays_refused_is_handed_back(answer, caplog):
+    """After a few tries; the stream keeps it, and the log says why."""
     bridge = Bridge(*[answer] * ATTEMPTS)
     assert ([OPENED], ATTEMPTS) == (put(bridge, OPENED), len(bridge.calls))
+    why = "bus.refused: x" if answer == {0} else "bus.unavailable: EndpointConnectionError"
+    assert [why] * ATTEMPTS == [record.getMessage() for record in caplog.records]
 
 
 def test_a_huge_event_goes_out_without_its_properties():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from espial import events
@@ -13,7 +11,7 @@ from espial.events import Event
 from espial.sources import Source
 
 
-class Recordable(NamedTuple):
+class Recordable(msgspec.Struct, frozen=True, gc=False):
     """An event ready to be inserted: itself, its canonical JSON and the partition it belongs to."""
 
     event: Event
@@ -27,6 +25,7 @@ _SEPARATOR = "\x1f"
 def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = None) -> Recordable:
     """Map, identify, check against the contract and serialise one item.
 
+    What the source says comes as plain dicts and leaves as checked structures: no value of a wrong type passes.
     Raises MalformedItem with a reason and, where one is to blame, the field; anything a source raises
     besides is our bug and goes the way of the retry and the dead-letter queue.
     """

@@ -30,8 +30,8 @@ class Connections(Protocol):
         """Raises UnknownConnection; TryAgain when nothing was ever loaded and the store is away."""
         ...
 
-    def of_platform(self, platform: str) -> Sequence[Connection]:
-        """Every enabled connection of a platform."""
+    def of_platform(self, platform: str, *, missed: bool = False) -> Sequence[Connection]:
+        """Every enabled connection of a platform; `missed` asks for a newer copy, as none of the last one's fitted."""
         ...
 
     def secrets(self, connection: Connection) -> Sequence[bytes]:

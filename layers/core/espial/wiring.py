@@ -98,9 +98,10 @@ def raw_queue() -> DeliveryQueue:
 @cache
 def events_table(table: str) -> EventStore:
     """EventsTable."""
+    from espial.stores.dynamodb_http import LightDynamoDb
     from espial.stores.events_table import EventsTable
 
-    return EventsTable(client("dynamodb"), table)
+    return EventsTable(LightDynamoDb(aws("dynamodb"), lambda: client("dynamodb")), table)
 
 
 @cache

@@ -64,6 +64,16 @@ def _url(value: str) -> str:
     return value
 
 
+def _is_origin(value: object) -> bool:
+    """As browsers write them: scheme, host in lower case and perhaps a port, nothing behind."""
+    if not isinstance(value, str):
+        return False
+    parts = urlsplit(value)
+    return (
+        parts.scheme in ("http", "https") and value == f"{parts.scheme}://{parts.netloc.lower()}" and value[-1] != "/"
+    )
+
+
 def _sender(value: str) -> str:
     if value not in senders.NAMES:
         raise ValueError(f"no such sender, must be one of {', '.join(senders.NAMES)}")
@@ -153,6 +163,17 @@ class ConnectionDefinition(Definition):
         for key, value in self.settings.items():
             if _SECRET_SETTING.search(key) and not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
                 raise ValueError(f"settings.{key}: reads like a secret; put its reference under `secrets`")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_that_refuse_requests(self) -> Self:
+        """A wrong one would have every request refused, or none."""
+        age = self.settings.get("max_age_seconds", 1)
+        if isinstance(age, bool) or not isinstance(age, int | float) or age <= 0:
+            raise ValueError("settings.max_age_seconds: must be a number of seconds")
+        origins = self.settings.get("allowed_origins", [])
+        if not isinstance(origins, list) or not all(map(_is_origin, origins)):
+            raise ValueError("settings.allowed_origins: must be a list of origins such as `https://shop.example.com`")
         return self
 
     def published(self) -> dict[str, Any]:

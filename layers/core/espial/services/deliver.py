@@ -24,20 +24,15 @@ A claim speaks for one version of one run, so whatever becomes of it never mutes
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from email.utils import parseaddr
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
-
-import msgspec
 
 from espial import own_events
 from espial.errors import OutcomeUnknown, Refused, TryAgain
 from espial.events import PersonKey
-from espial.messages import Message, Receipt, address, check, mailbox, send_key
+from espial.messages import Message, Receipt, address, check, send_key
 from espial.people import PersonView
 from espial.ports import (
     AlreadyRefused,
@@ -55,8 +50,8 @@ from espial.ports import (
     Timers,
     Unsettled,
 )
+from espial.services.compose import compose
 from espial.services.recorder import record_own
-from espial.templates.render import render
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, recipient
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run
@@ -156,25 +151,31 @@ class Deliverer:
         asked = Occasion(request["person"], request["trigger"], request["key"], request["version"])
         trigger = self.published.trigger(asked.trigger)
         run = self.runs.get(asked.person, asked.trigger, asked.key)
-        standing = self.claims.look(asked.person, asked.send_key, now=self.clock())
         if trigger is None:
-            return self._orphaned(asked, run, standing)
-        outcome = None
-        if standing is not None and not isinstance(standing, Claim):
-            outcome = self._resume(asked, trigger, standing)
+            return self._orphaned(asked, run)
+        outcome = self._resumed(asked, trigger)
         if run is None:
             return outcome or Outcome("nothing", "no_run", trigger.name)
         current = Occasion.of(run)
-        if outcome is not None and current == asked:
-            return outcome
-        # the run has moved on to a newer version, and this message may be the only timer it has
-        return self._decide(current, trigger, run)
+        if current != asked:  # the run has moved on, and this message may be the only timer it has
+            outcome = self._resumed(current, trigger)
+        return outcome or self._decide(current, trigger, run)
 
-    def _orphaned(self, asked: Occasion, run: Run | None, standing: Standing | None) -> Outcome:
+    def _orphaned(self, asked: Occasion, run: Run | None) -> Outcome:
         """The trigger was removed: what waits is skipped, unless a mail may be on its way already."""
-        if run is None or run.state != "waiting" or not (standing is None or isinstance(standing, Claim)):
-            return Outcome("nothing", "trigger_removed", asked.trigger)
-        return self._skipped(Occasion.of(run), Decision("skip", "trigger_removed"), self.clock())
+        if run is not None and run.state == "waiting" and self._standing(Occasion.of(run)) is None:
+            return self._skipped(Occasion.of(run), Decision("skip", "trigger_removed"), self.clock())
+        return Outcome("nothing", "trigger_removed", asked.trigger)
+
+    def _resumed(self, occasion: Occasion, trigger: Trigger) -> Outcome | None:
+        """What came of the occasion where its claim says that something did or may have; else None."""
+        standing = self._standing(occasion)
+        return self._resume(occasion, trigger, standing) if standing is not None else None
+
+    def _standing(self, occasion: Occasion) -> Standing | None:
+        """How the occasion's claim stands; None where it is free."""
+        standing = self.claims.look(occasion.person, occasion.send_key, now=self.clock())
+        return None if isinstance(standing, Claim) else standing
 
     # -- before the claim
 
@@ -229,7 +230,7 @@ class Deliverer:
         compiled = self.published.template(trigger.send.template)
         now = self.clock()
         to = address(recipient(trigger, run, view, now) or "")
-        mail = compose(run, view, to, provider=settings, template=compiled, now=now)
+        mail = compose(run, view, to, key=Occasion.of(run).send_key, provider=settings, template=compiled, now=now)
         check(mail, sender.features)
         return sender, mail
 
@@ -334,61 +335,9 @@ class Deliverer:
         return run if run is not None and run.version == occasion.version else None
 
 
-def compose(
-    run: Run, view: PersonView, to: str, *, provider: Mapping[str, Any], template: Mapping[str, Any], now: datetime
-) -> Message:
-    """The run's mail, rendered. Raises Refused with the reason it cannot be made."""
-    key = Occasion.of(run).send_key
-    unsubscribe = str(provider.get("unsubscribe_url") or "").replace("{message}", key)
-    headers: Mapping[str, str] = {}
-    if template["category"] == "marketing":
-        if not unsubscribe:
-            raise Refused("no_unsubscribe_url", provider["name"])
-        headers = one_click(unsubscribe)
-    rendered = render(template, context(run, view, unsubscribe_url=unsubscribe, now=now))
-    name, sender = parseaddr(provider["from"])
-    return Message(
-        to=to,
-        from_=mailbox(rendered.from_name or name, sender),
-        reply_to=provider.get("reply_to", ""),
-        subject=rendered.subject,
-        html=rendered.html,
-        text=rendered.text,
-        send_key=key,
-        headers=headers,
-        tags={"trigger": run.trigger, "template": template["name"]},
-    )
-
-
-def one_click(url: str) -> dict[str, str]:
-    """RFC 8058: the link that mailbox providers POST to, and the promise that one POST is enough."""
-    return {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
-
-
-def context(run: Run, view: PersonView, *, unsubscribe_url: str, now: datetime) -> dict[str, Any]:
-    """What a template may print: person, event, the event's cart, order and product, now, unsubscribe_url.
-
-    Attributes are there under the platform's name and in snake_case (`firstName` is `first_name` too).
-    """
-    attributes = {_snake(name): value for name, value in view.attributes.items()} | view.attributes
-    event = msgspec.to_builtins(run.event)
-    return {
-        "person": {"external_id": view.external_id, **attributes},
-        "event": event,
-        **event.get("commerce", {}),
-        "now": now,
-        "unsubscribe_url": unsubscribe_url,
-    }
-
-
 def evidence(view: PersonView, key: str) -> Receipt | None:
     """The provider's own word, in the person's events, that it took the message of this send key."""
     for event in view.events:
         if event.send_key == key and event.type in EVIDENCE:
             return Receipt(provider=event.platform, provider_message_id=event.message_id or "", at=event.occurred_at)
     return None
-
-
-@lru_cache(maxsize=1024)
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -3,7 +3,6 @@
 The acknowledging path needs four calls of AWS's thousands; loading an SDK for them costs several times the rest
 of its cold start (docs/decisions/0001-receiver-without-sdk.md). Like the SDK's, a client honours
 AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>, retries what may pass with full jitter and corrects its clock by AWS's.
-Not for use by two threads at once.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ PASSING = frozenset(
         "InternalFailure",
         "KmsThrottled",
         "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestTimeout",
         "RequestTimeoutException",
@@ -147,10 +147,13 @@ class AwsClient:
 
         Raises TryAgain for what may pass (after retrying), AwsError for what will not.
         """
-        headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
-        answer = self._call(_Request(target, "POST", self._host(), "/", headers, json.dumps(payload).encode()))
-        found: dict[str, Any] = json.loads(answer.body or b"{}")
+        found: dict[str, Any] = json.loads(self.call(target, json.dumps(payload).encode(), version) or b"{}")
         return found
+
+    def call(self, target: str, payload: bytes, version: str = "1.0") -> bytes:
+        """`json` for who brings a faster serialiser: JSON in, JSON out, both as bytes."""
+        headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
+        return self._call(_Request(target, "POST", self._host(), "/", headers, payload)).body
 
     def get(self, bucket: str, key: str, *, etag: str = "", attempts: int = ATTEMPTS) -> Stored | None:
         """An S3 object, or None if it is still the one with `etag`.
@@ -254,10 +257,9 @@ class AwsClient:
             # Half an exchange must never be read as the answer to the next one.
             connection.close()
             raise
-        if response.will_close:
+        # Another thread may have left its connection in the meantime: one is kept.
+        if response.will_close or self._open.setdefault(request.base, (connection, time.monotonic()))[0] != connection:
             connection.close()
-        else:
-            self._open[request.base] = (connection, time.monotonic())
         return _Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, content)
 
     def _connect(self, base: str, left: float) -> tuple[http.client.HTTPConnection, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +21,8 @@ BYTES_A_CALL = 1_000_000
 LARGEST_DETAIL = 900_000
 """An event goes on to SQS in an envelope of its own, which must stay under that queue's 1 MiB."""
 ATTEMPTS = 3
+
+log = logging.getLogger(__name__)
 
 
 class _Entry(NamedTuple):
@@ -55,11 +58,17 @@ class EventBridgeBus:
         """The entries of one call that were not accepted: a 200 can hold failures."""
         try:
             answer = self._eventbridge.put_events(Entries=[entry.entry for entry in batch])
-        except (ClientError, BotoCoreError):
+        except ClientError as exc:
+            log.warning("bus.unavailable: %s", exc.response["Error"]["Code"])
+            return batch
+        except BotoCoreError as exc:
+            log.warning("bus.unavailable: %s", type(exc).__name__)
             return batch
         if not answer["FailedEntryCount"]:
             return []
-        return [entry for entry, receipt in zip(batch, answer["Entries"], strict=True) if "ErrorCode" in receipt]
+        verdicts = [receipt.get("ErrorCode") for receipt in answer["Entries"]]
+        log.warning("bus.refused: %s", ", ".join(sorted({code for code in verdicts if code})))
+        return [entry for entry, code in zip(batch, verdicts, strict=True) if code]
 
     def _entry(self, event: Event) -> _Entry:
         detail = events.encode(event)

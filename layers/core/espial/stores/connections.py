@@ -57,9 +57,9 @@ class PublishedConnections:
                 return connection
         raise UnknownConnection("no such connection is configured and enabled")
 
-    def of_platform(self, platform: str) -> Sequence[Connection]:
-        """Every enabled connection of a platform."""
-        return [c for c in self._current().values() if c.platform == platform and c.enabled]
+    def of_platform(self, platform: str, *, missed: bool = False) -> Sequence[Connection]:
+        """See `ports.Connections.of_platform`."""
+        return [c for c in self._current(missed=missed).values() if c.platform == platform and c.enabled]
 
     def secrets(self, connection: Connection) -> Sequence[bytes]:
         """The accepted secrets, in the order the connection lists them.

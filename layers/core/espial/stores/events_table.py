@@ -48,11 +48,14 @@ _Statement = dict[str, Any]
 
 
 class EventsTable:
-    """The table behind `ports.EventStore`; `sleep` waits between tries and is settable for tests."""
+    """The table behind `ports.EventStore`.
+
+    `dynamodb` is a boto3 client or `LightDynamoDb`, which costs a third; `sleep` waits between tries and is settable
+    for tests.
+    """
 
     def __init__(self, dynamodb: Any, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._dynamodb = dynamodb
-        _serialise_batches(dynamodb)
         self._table = table
         self._sleep = sleep
         into = f'INSERT INTO "{table}" VALUE '
@@ -245,25 +248,6 @@ class EventsTable:
                 about = stored.event.campaign
                 if about and campaign in (about.id, about.name, about.journey_id, about.journey_name):
                     yield stored
-
-
-def _serialise_batches(dynamodb: Any) -> None:
-    """Have msgspec write the body of BatchExecuteStatement: botocore's serialiser is a fifth of the CPU of an insert.
-
-    The call, its signing, retries and errors stay botocore's. A client that has the hooks keeps one of each.
-    """
-    for moment, hook in (("before-parameter-build", _set_aside), ("before-call", _write_body)):
-        name = f"{moment}.dynamodb.BatchExecuteStatement"
-        dynamodb.meta.events.register(name, hook, unique_id=f"espial-{moment}")
-
-
-def _set_aside(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    context["espial_given"] = dict(params)
-    params["Statements"] = [{"Statement": "set aside"}]
-
-
-def _write_body(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    params["body"] = msgspec.json.encode(context["espial_given"])
 
 
 class _Batch:

@@ -2,8 +2,8 @@
 
 A folder holds template.yaml (`TemplateDefinition`), body.mjml or body.html, and perhaps body.txt, sample.json and
 a README.md. MJML is compiled and, for plain HTML, style sheets are inlined once, here; Liquid goes through both
-unharmed because each tag travels as a placeholder of a kind that its place allows (`_Hidden`). Everything wrong is
-found at once and named with file and line (goals 54 and 55).
+unharmed because each tag travels as a placeholder (`espial.templates.hidden`). Everything wrong is found at once and
+named with file and line (goals 54 and 55).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from espial.definitions import reading
 from espial.definitions.problems import problems_of
 from espial.errors import InvalidDefinition
+from espial.templates.hidden import TAG, Hidden, SourceFile
 from espial.templates.plain import plain_text
 from espial.templates.render import HTML, TEXT
 
@@ -75,17 +76,6 @@ def compile_template(folder: Path) -> dict[str, Any]:
 
 
 @dataclass
-class _File:
-    """A source file: what is in it and how it is shown."""
-
-    shown: str
-    text: str
-
-    def at(self, index: int, what: str) -> str:
-        return f"{self.shown}:{self.text.count(chr(10), 0, index) + 1}: {what}"
-
-
-@dataclass
 class _Compiling:
     folder: Path
     problems: list[str] = field(default_factory=list)
@@ -106,7 +96,7 @@ class _Compiling:
 
     # -- reading
 
-    def _file(self, name: str) -> _File | None:
+    def _file(self, name: str) -> SourceFile | None:
         path = self.folder / name
         if not path.is_file():
             return None
@@ -118,13 +108,13 @@ class _Compiling:
         if len(text) > MAX_SOURCE:
             self.problems.append(f"{path}:1: larger than {MAX_SOURCE:,} characters")
             return None
-        return _File(str(path), text)
+        return SourceFile(str(path), text)
 
-    def _body(self) -> _File | None:
+    def _body(self) -> SourceFile | None:
         bodies = [file for name in ("body.mjml", "body.html") if (file := self._file(name))]
         if len(bodies) != 1 and not any("body." in problem for problem in self.problems):
             self.problems.append(f"{self.folder}: needs exactly one of body.mjml and body.html")
-        return _File(bodies[0].shown, _uncommented(bodies[0].text)) if len(bodies) == 1 else None
+        return SourceFile(bodies[0].shown, _uncommented(bodies[0].text)) if len(bodies) == 1 else None
 
     def _definition(self) -> tuple[reading.Document | None, TemplateDefinition | None]:
         path = self.folder / "template.yaml"
@@ -149,7 +139,7 @@ class _Compiling:
     # -- checking
 
     def _check(
-        self, document: reading.Document, definition: TemplateDefinition, body: _File, text: _File | None
+        self, document: reading.Document, definition: TemplateDefinition, body: SourceFile, text: SourceFile | None
     ) -> None:
         known = [*ALWAYS_KNOWN, *definition.variables]
         for name in ("subject", "from_name", "preheader"):
@@ -169,7 +159,7 @@ class _Compiling:
 
     # -- compiling
 
-    def _compiled(self, definition: TemplateDefinition, body: _File, text: _File | None) -> dict[str, Any]:
+    def _compiled(self, definition: TemplateDefinition, body: SourceFile, text: SourceFile | None) -> dict[str, Any]:
         html = _from_mjml(body, definition.preheader) if body.shown.endswith(".mjml") else _from_html(body, definition)
         if len(html.encode()) > CLIPPED_ABOVE:
             self.warnings.append(
@@ -225,7 +215,6 @@ def _unknown_variables(template: BoundTemplate, known: list[str]) -> Iterator[tu
                 yield variable.span.index, f"unknown variable {path!r}: declare it under `variables` in template.yaml"
 
 
-_TAG = re.compile(r"<(?!!)(/?)([A-Za-z][\w-]*)((?:\{\{.*?\}\}|\{%.*?%\}|\"[^\"]*\"|'[^']*'|[^>\"'])*)>", re.DOTALL)
 _ATTRIBUTE = re.compile(r"([\w-]+)\s*=\s*(?:\"((?:\{\{.*?\}\}|\{%.*?%\}|[^\"])*)\"|'([^']*)')", re.DOTALL)
 _OUTPUT = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
 _OWN_LINKS = ("unsubscribe_url",)
@@ -233,7 +222,7 @@ _OWN_LINKS = ("unsubscribe_url",)
 
 def _markup_problems(source: str) -> Iterator[tuple[int, str]]:
     """(index, what) of images without a description and of links that are unsafe or insecure."""
-    for tag in _TAG.finditer(source):
+    for tag in TAG.finditer(source):
         attributes = {
             match[1].lower(): match[2] if match[2] is not None else match[3] for match in _ATTRIBUTE.finditer(tag[3])
         }
@@ -248,60 +237,11 @@ def _markup_problems(source: str) -> Iterator[tuple[int, str]]:
                 yield tag.start(), f"{name} takes a variable: add the `url` filter, {{{{{output[1].rstrip()} | url }}}}"
 
 
-# -- Liquid through MJML and CSS inlining
+# -- MJML and CSS
 
-_LIQUID = re.compile(r"\{\{.*?\}\}|\{%-?\s*comment\s*-?%\}.*?\{%-?\s*endcomment\s*-?%\}|\{%.*?%\}", re.DOTALL)
-_RAW_TEXT = re.compile(r"<(mj-title|mj-preview|mj-style|style|title|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 _OWN_COMMENT = re.compile(r"<!--(?!\[)(?!.*?\]-->).*?-->", re.DOTALL)
 _BARE_TABLE = re.compile(r"(<table\b[^>]*>)(?!\s*<(?:tbody|thead|tfoot|caption|col))", re.IGNORECASE)
 """A table whose rows stand in no tbody: HTML would begin one inside a loop over its rows."""
-
-_CONDITIONAL = re.compile(r"<!--\[if.*?<!\[endif\]-->", re.DOTALL)
-
-
-class _Hidden:
-    """Liquid out of the way of a compiler that does not know it.
-
-    In markup (an attribute) and for what prints text the placeholder is a word; a `{% tag %}` between elements is
-    a comment, the one thing that HTML keeps in its place even between table rows.
-    """
-
-    def __init__(self, source: str) -> None:
-        self._tags: list[str] = []
-        wordy = [match.span() for pattern in (_TAG, _RAW_TEXT) for match in pattern.finditer(source)]
-
-        def hide(match: re.Match[str]) -> str:
-            self._tags.append(match[0])
-            word = f"lqx{len(self._tags) - 1:04}x"
-            within = any(start <= match.start() < end for start, end in wordy)
-            return word if within or match[0].startswith("{{") else f"<!--{word}-->"
-
-        self.source = _LIQUID.sub(hide, source)
-
-    _PLACEHOLDER = re.compile(r"<!--\s*lqx(\d{4})x\s*-->|lqx(\d{4})x(?:=\"\")?")
-
-    def restore(self, compiled: str, file: _File) -> str:
-        """Put the Liquid back. Raises InvalidDefinition naming what the compiler dropped, moved or hid in a comment."""
-        order = list(dict.fromkeys(int(match[1] or match[2]) for match in self._PLACEHOLDER.finditer(compiled)))
-        for conditional in _CONDITIONAL.finditer(compiled):
-            for lost in re.finditer(r"<!--\s*lqx(\d{4})x", conditional[0][4:]):
-                self._lost(int(lost[1]), file)
-        blocks = [number for number in order if self._tags[number].startswith("{%")]
-        for number, tag in enumerate(self._tags):
-            if number not in order:
-                self._lost(number, file)
-            if tag.startswith("{%") and blocks and blocks.pop(0) != number:
-                self._lost(number, file)
-        return self.show(compiled)
-
-    def show(self, compiled: str) -> str:
-        """Put the Liquid back where its placeholders are."""
-        return self._PLACEHOLDER.sub(lambda match: self._tags[int(match[1] or match[2])], compiled)
-
-    def _lost(self, number: int, file: _File) -> None:
-        index = [match.start() for match in _LIQUID.finditer(file.text)][number]
-        what = f"{self._tags[number]} cannot stand here: put it inside a section, column, text or table"
-        raise InvalidDefinition([file.at(index, what)])
 
 
 def _uncommented(source: str) -> str:
@@ -309,10 +249,10 @@ def _uncommented(source: str) -> str:
     return _OWN_COMMENT.sub(lambda match: "\n" * match[0].count("\n"), source)
 
 
-def _from_mjml(body: _File, preheader: str) -> str:
+def _from_mjml(body: SourceFile, preheader: str) -> str:
     import mrml  # noqa: PLC0415  only where definitions are applied
 
-    hidden = _Hidden(body.text)
+    hidden = Hidden(body.text)
     try:
         output = mrml.to_html(
             hidden.source,
@@ -328,10 +268,10 @@ def _from_mjml(body: _File, preheader: str) -> str:
     return _with_preheader(hidden.restore(output.content, body), preheader)
 
 
-def _from_html(body: _File, definition: TemplateDefinition) -> str:
+def _from_html(body: SourceFile, definition: TemplateDefinition) -> str:
     import css_inline  # noqa: PLC0415  only where definitions are applied
 
-    hidden = _Hidden(body.text)
+    hidden = Hidden(body.text)
     inliner = css_inline.CSSInliner(keep_style_tags=False, keep_at_rules=True, load_remote_stylesheets=False)
     try:
         inlined = inliner.inline(_BARE_TABLE.sub(r"\1<tbody>", hidden.source))
@@ -356,7 +296,7 @@ def _with_preheader(html: str, preheader: str) -> str:
 
 
 def _plain(html: str) -> str:
-    hidden = _Hidden(html)
+    hidden = Hidden(html)
     return _without_tag_lines(hidden.show(plain_text(hidden.source)))
 
 
