@@ -101,6 +101,7 @@ VARIABLES = {
     "RAW_QUEUE_URL": "queue of accepted deliveries",
     "SCHEDULE_GROUP": "EventBridge Scheduler group of the waits",
     "SCHEDULE_ROLE_ARN": "the role by which schedules reach the queue",
+    "SEND_DEAD_LETTER_ARN": "where a schedule's message goes that cannot be delivered",
     "SEND_QUEUE_ARN": "the same queue, as schedules name it",
     "SEND_QUEUE_URL": "queue of messages that are due",
     "SHORT_WAIT_SECONDS": "waits up to this long are queue delays, longer ones schedules",

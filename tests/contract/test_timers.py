@@ -15,6 +15,7 @@ from espial.stores.timers import SqsAndSchedulerTimers
 from tests.builders import NOON
 
 ROLE = "arn:aws:iam::000000000000:role/schedules"
+DEAD = "arn:aws:sqs:eu-west-1:000000000000:send-dead"
 MESSAGE = {"person": "id:P-1001", "trigger": "cart", "key": "77", "version": "v", "due_at": NOON.isoformat()}
 
 
@@ -34,6 +35,7 @@ class Waits:
             queue_arn=self.arn,
             group="waits",
             role_arn=ROLE,
+            dead_letter_arn=DEAD,
             short_wait_seconds=short,
         )
 
@@ -115,7 +117,7 @@ def test_only_what_time_mends_is_tried_again(code, expected):
             raise ClientError({"Error": {"Code": code}}, "CreateSchedule")
 
     timers = SqsAndSchedulerTimers(
-        Away, Away, queue_url="u", queue_arn="a", group="g", role_arn=ROLE, short_wait_seconds=1
+        Away, Away, queue_url="u", queue_arn="a", group="g", role_arn=ROLE, dead_letter_arn=DEAD, short_wait_seconds=1
     )
     with pytest.raises(expected):
         timers.at(NOON + timedelta(hours=1), MESSAGE, "k", now=NOON)

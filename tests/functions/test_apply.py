@@ -15,6 +15,7 @@ from espial.deliveries import Connection
 from espial.errors import TryAgain
 from espial.stores.definitions_bucket import DefinitionsBucket
 from espial.triggers.definition import Trigger
+from tests.cloud import either_cloud as cloud  # noqa: F401  both clouds
 from tests.unit.test_definitions_load import BAD, FILES, write
 
 pytestmark = pytest.mark.cloud

@@ -16,6 +16,7 @@ from segment.analytics.client import Client
 from espial import wiring
 from espial.sources import segment
 from espial.stores.connections import MISS_SECONDS, PublishedConnections
+from tests.cloud import either_cloud as cloud  # noqa: F401  both clouds
 from tests.functions.receivers import BUCKET, publish, receiver  # noqa: F401  a fixture
 from tests.http_events import http_event
 

@@ -58,6 +58,7 @@ class Function:
             SEND_QUEUE_ARN="arn:aws:sqs:eu-west-1:000000000000:send",
             SCHEDULE_GROUP="waits",
             SCHEDULE_ROLE_ARN="arn:aws:iam::000000000000:role/schedules",
+            SEND_DEAD_LETTER_ARN="arn:aws:sqs:eu-west-1:000000000000:send-dead",
             SHORT_WAIT_SECONDS=str(short),
         )
         self._handler = app.handler

@@ -31,7 +31,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The built template, deployed, with definitions applied that do not wait long."""
     missing = [path for path in (local_cloud.PYTHON, local_stack.SAM, local_stack.BUILD) if not path.exists()]
     if missing:
-        message = f"nothing to deploy, `make setup build` makes it: {missing[0].relative_to(local_cloud.ROOT)} is missing"
+        message = (
+            f"nothing to deploy, `make setup build` makes it: {missing[0].relative_to(local_cloud.ROOT)} is missing"
+        )
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

@@ -139,7 +139,11 @@ class _Handler(BaseHTTPRequestHandler):
             content = answer.read()
         finally:
             connection.close()
-        kept = [(n, v) for n, v in answer.getheaders() if n.lower() not in ("connection", "transfer-encoding", "content-length")]
+        kept = [
+            (n, v)
+            for n, v in answer.getheaders()
+            if n.lower() not in ("connection", "transfer-encoding", "content-length")
+        ]
         return answer.status, kept, content
 
     def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:

@@ -65,7 +65,10 @@ def test_webhook_and_export(world: World):
     cuts = sorted({0, 40, *(chance.randrange(40) for _ in range(5))})
     jobs: list[Any] = [
         lambda part=rows[start:end]: world.post(  # type: ignore[misc]
-            "braze-main", "braze", json.dumps({"events": [as_posted(row) for row in part]}).encode(), now=datetime.now(UTC)
+            "braze-main",
+            "braze",
+            json.dumps({"events": [as_posted(row) for row in part]}).encode(),
+            now=datetime.now(UTC),
         )
         for start, end in zip(cuts, cuts[1:], strict=False)
     ]
@@ -78,7 +81,9 @@ def test_webhook_and_export(world: World):
         return sum(event["via"] == ["export", "webhook"] for event in world.events_of("both@")) >= len(rows)
 
     world.until(f"both channels in the lineage of each (seed {seed})", merged)
-    assert sorted(row["email_address"] for row in rows) == sorted(e["person"]["email"] for e in world.events_of("both@"))
+    assert sorted(row["email_address"] for row in rows) == sorted(
+        e["person"]["email"] for e in world.events_of("both@")
+    )
 
 
 def test_notices_repeated_out_of_order_and_of_folders(world: World):
@@ -118,7 +123,9 @@ def test_lost_notice(world: World):
         world.drop(key("lost"), as_file(rows))
     finally:
         s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configured)
-    answer = world.stack.cloud.client("lambda").invoke(FunctionName=world.resources["SweepExportsFunction"], Payload=b"{}")
+    answer = world.stack.cloud.client("lambda").invoke(
+        FunctionName=world.resources["SweepExportsFunction"], Payload=b"{}"
+    )
     swept = json.load(answer["Payload"])
     assert (True, {}) == (swept["complete"], swept["outcomes"]), "a fresh file's notice may still come"
     assert [] == world.events_of("lost@")

@@ -15,9 +15,15 @@ def test_carts(world: World):
     """Each shopper's story ends in the mails, decisions and message_skipped events that it should."""
     addresses = {name: world.shopper(name) for name in ("leaves", "empties", "edits", "capped", "complains")}
     addresses["unasked"] = world.shopper("unasked", consent={"email": False})
-    complaint = {"email": addresses["complains"], "timestamp": int(datetime.now(UTC).timestamp()), "event": "spamreport"}
+    complaint = {
+        "email": addresses["complains"],
+        "timestamp": int(datetime.now(UTC).timestamp()),
+        "event": "spamreport",
+    }
     assert world.sendgrid([{**complaint, "sg_event_id": "complaint", "sg_message_id": "complaint.1"}]) == 200
-    world.until("the complaint is recorded", lambda: [e for e in world.events_of("complains") if e["type"] == "complained"])
+    world.until(
+        "the complaint is recorded", lambda: [e for e in world.events_of("complains") if e["type"] == "complained"]
+    )
     for name in ("leaves", "empties", "edits", "complains", "unasked"):
         assert world.cart(name, f"c-{name}", MUG) == 200
     assert world.cart("empties", "c-empties") == 200

@@ -133,7 +133,9 @@ class World(Demo):
     def waiting(self, queue: str) -> int:
         """Messages in a queue, in the air included."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = self.stack.cloud.client("sqs").get_queue_attributes(QueueUrl=self.resources[queue], AttributeNames=names)
+        found = self.stack.cloud.client("sqs").get_queue_attributes(
+            QueueUrl=self.resources[queue], AttributeNames=names
+        )
         return sum(int(number) for number in found["Attributes"].values())
 
     def apply(self) -> None:
@@ -182,8 +184,16 @@ class World(Demo):
 
     def order(self, name: str, cart: str, *products: dict[str, Any]) -> int:
         """An `Order Completed` call of theirs."""
-        properties = {"order_id": f"o-{cart}", "cart_id": cart, "total": 1.0, "products": list(products), "currency": "EUR"}
-        return self.track("track", messageId=f"{name}-{cart}-order", userId=name, event="Order Completed", properties=properties)
+        properties = {
+            "order_id": f"o-{cart}",
+            "cart_id": cart,
+            "total": 1.0,
+            "products": list(products),
+            "currency": "EUR",
+        }
+        return self.track(
+            "track", messageId=f"{name}-{cart}-order", userId=name, event="Order Completed", properties=properties
+        )
 
     def sendgrid(self, events: list[dict[str, Any]], connection: str = "sendgrid-main") -> int:
         """One SendGrid request."""

@@ -122,7 +122,7 @@ BAD = [
         id="neither secrets nor unsigned",
     ),
     pytest.param(
-        {"connections/esp.yaml": "platform: braze\nsecrets: [ssm:/a]\nunsigned: true\n"},
+        {"connections/esp.yaml": "platform: braze\nsecrets: [ssm:/espial/a]\nunsigned: true\n"},
         ["connections/esp.yaml:3: unsigned: contradicts `secrets`"],
         id="secrets and unsigned",
     ),
@@ -245,9 +245,9 @@ def test_a_literal_secret_is_refused_with_advice_and_never_repeated(tmp_path):
     """What is refused may be the secret itself: it must not reach a terminal or a build log."""
     secret = "SG.not-a-reference"
     (found,) = problems(
-        tmp_path, {"connections/esp.yaml": f"platform: sendgrid\nsecrets:\n  - ssm:/fine\n  - {secret}\n"}
+        tmp_path, {"connections/esp.yaml": f"platform: sendgrid\nsecrets:\n  - ssm:/espial/fine\n  - {secret}\n"}
     )
-    assert found.startswith("connections/esp.yaml:4: secrets[1]: must be a reference, `secretsmanager:NAME`")
+    assert found.startswith("connections/esp.yaml:4: secrets[1]: must be a reference, `secretsmanager:espial/NAME`")
     assert "store the value in AWS Secrets Manager" in found
     assert secret not in found
 

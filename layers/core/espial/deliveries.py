@@ -57,8 +57,8 @@ class RawDelivery:
 class Connection:
     """One configured account of one platform, as `espial apply` published it (definitions/connections/).
 
-    `secrets` are references (`secretsmanager:NAME`, `ssm:NAME`), never values; any of them is accepted, so
-    rotation has an overlap. `account` scopes identity: two connections of one workspace share it, so that
+    `secrets` are references (`secretsmanager:espial/NAME`, `ssm:/espial/NAME`), never values; any of them is
+    accepted, so rotation has an overlap. `account` scopes identity: two connections of one workspace share it, so that
     its webhook and its bucket copy of one event are one. `settings` are the platform's own options.
     """
 

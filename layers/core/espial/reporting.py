@@ -9,14 +9,15 @@ from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
 from espial.errors import TryAgain
-from espial.logs import logger, where
+from espial.logs import logger, metrics, where
 from espial.services.recorder import Tally
 
 
 def count_outcomes(tally: Tally) -> None:
     """Metrics `events.new`, `events.duplicate`, `events.conflict`, `events.quarantined`, `events.retried`.
 
-    By platform, and by event type or, where there is none, by reason.
+    By platform, and by event type or, where there is none, by reason. `items.quarantined` is the function's total,
+    which an alarm watches.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     for outcome, count in tally.counts.items():
@@ -26,6 +27,7 @@ def count_outcomes(tally: Tally) -> None:
         with single_metric(name=name, unit=MetricUnit.Count, value=count, namespace="Espial") as metric:
             metric.add_dimension("platform", platform)
             metric.add_dimension("reason" if verdict in ("quarantined", "retried") else "type", what)
+    metrics.add_metric("items.quarantined", MetricUnit.Count, tally.totals().get("quarantined", 0))
 
 
 def log_failures(message: str, failures: Mapping[str, Exception]) -> None:

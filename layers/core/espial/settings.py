@@ -85,6 +85,7 @@ class WaitSettings(Settings):
     send_queue_arn: str
     schedule_group: str
     schedule_role_arn: str
+    send_dead_letter_arn: str
     short_wait_seconds: str
 
 

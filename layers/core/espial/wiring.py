@@ -247,6 +247,7 @@ def timers(settings: WaitSettings) -> Timers:
         queue_arn=settings.send_queue_arn,
         group=settings.schedule_group,
         role_arn=settings.schedule_role_arn,
+        dead_letter_arn=settings.send_dead_letter_arn,
         short_wait_seconds=int(settings.short_wait_seconds),
     )
 

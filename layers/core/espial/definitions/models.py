@@ -30,7 +30,9 @@ TRACKING = "segment"
 """The platform whose calls come to `/v1/<call>` from sites and apps, each with its connection's write key."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_REFERENCE = re.compile(r"(?:secretsmanager:[A-Za-z0-9/_+=.@-]{1,512}|ssm:[A-Za-z0-9/_.-]{1,1011})")
+_REFERENCE = re.compile(r"(?:secretsmanager:espial/[A-Za-z0-9/_+=.@-]{1,505}|ssm:/espial/[A-Za-z0-9/_.-]{1,1003})")
+"""The functions may read these names only, so any other would answer platforms 503 for ever."""
+
 _SECRET_SETTING = re.compile(r"secret|password|token|(?:api|write|private|signing)_?key", re.IGNORECASE)
 
 
@@ -44,7 +46,7 @@ def _reference(value: str) -> str:
     """Never repeats the value: what is refused here may be the secret itself."""
     if not _REFERENCE.fullmatch(value):
         raise ValueError(
-            "must be a reference, `secretsmanager:NAME` or `ssm:NAME`, never the secret itself: "
+            "must be a reference, `secretsmanager:espial/NAME` or `ssm:/espial/NAME`, never the secret itself: "
             "store the value in AWS Secrets Manager and write `secretsmanager:espial/<connection>` here"
         )
     return value

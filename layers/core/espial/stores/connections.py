@@ -91,10 +91,11 @@ class PublishedConnections:
     def _keep_stale(self, exc: Exception) -> None:
         if self._connections is not None:
             log.warning("connections.stale: %s", type(exc).__name__)
-        elif isinstance(exc, AwsError) and exc.code == "NoSuchKey":
-            log.warning("connections.none: nothing was ever applied")
-        else:
-            raise TryAgain(f"the connections cannot be read: {exc}") from exc
+            return
+        if isinstance(exc, AwsError) and exc.code == "NoSuchKey":
+            # Not "unknown connection": a platform that posts before the first apply must come back.
+            raise TryAgain("nothing was ever applied", after=RETRY_SECONDS) from exc
+        raise TryAgain(f"the connections cannot be read: {exc}") from exc
 
     def _secret(self, reference: str) -> bytes | None:
         now = self._clock()

@@ -1,7 +1,7 @@
 """DynamoDB's batch calls without the SDK, behind the SDK's own names and errors.
 
 They are the hot path of every recording function, and through botocore most of its CPU
-(docs/decisions/0007-batches-without-sdk.md has the figures).
+(docs/decisions/0007-what-an-event-costs.md has the figures).
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ class SqsAndSchedulerTimers:
         queue_arn: str,
         group: str,
         role_arn: str,
+        dead_letter_arn: str,
         short_wait_seconds: int,
     ) -> None:
         self._sqs = sqs
@@ -46,6 +47,7 @@ class SqsAndSchedulerTimers:
         self._queue_arn = queue_arn
         self._group = group
         self._role_arn = role_arn
+        self._dead_letter_arn = dead_letter_arn
         self._short = min(short_wait_seconds, LONGEST_DELAY)
 
     def at(self, due_at: datetime, message: Mapping[str, Any], key: str, *, now: datetime) -> None:
@@ -76,7 +78,12 @@ class SqsAndSchedulerTimers:
                 ScheduleExpressionTimezone="UTC",
                 FlexibleTimeWindow={"Mode": "OFF"},
                 ActionAfterCompletion="DELETE",
-                Target={"Arn": self._queue_arn, "RoleArn": self._role_arn, "Input": body},
+                Target={
+                    "Arn": self._queue_arn,
+                    "RoleArn": self._role_arn,
+                    "Input": body,
+                    "DeadLetterConfig": {"Arn": self._dead_letter_arn},
+                },
             )
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ConflictException":  # there already: the same timer
