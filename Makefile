@@ -50,7 +50,10 @@ $(BUILD)/template.yaml: $(SOURCES) $(VENVS)/sam/.made $(VENVS)/cloud/.made
 
 build: $(BUILD)/template.yaml ## build the stack for this machine
 build-aws: setup ## build the stack for AWS (python3.13 on arm64): what `sam deploy` sends
-	UV=$(UV) $(SAM) build
+	UV=$(UV) $(if $(COMPILER),COMPILER=$(COMPILER)) $(SAM) build
+	@if [ -z "$$(find .aws-sam/build/EdgeLayer -name '*.pyc' -print -quit)" ]; then \
+		printf '\n%s\n%s\n' "WARNING: there is no python3.13 here that runs, so this build has no bytecode: it works, and every cold start" \
+		"takes about twice as long. Install Python 3.13, or name one: make build-aws COMPILER=/path/to/python3.13" >&2; fi
 
 # For Lambda's own image, which `sam local invoke` runs: python3.13 on this machine's architecture.
 RUNTIME := .local/build-runtime
@@ -78,6 +81,9 @@ invoke-all: setup build $(RUNTIME)/template.yaml ## every function on every even
 samples: setup ## write events/invoke/ anew from the sample library
 	@$(DEV)/python -m local.invoke_events
 
+docs: setup ## write the reference pages and schemas anew from the code
+	@$(DEV)/python -m local.docs
+
 # ── check ──
 test: setup build ## every test
 	$(DEV)/pytest -q $(PYTEST)
@@ -91,4 +97,4 @@ bench: setup build $(VENVS)/bench/.made ## every benchmark, or BENCH="normalise 
 	$(VENVS)/bench/bin/python -m tests.perf $(BENCH)
 pr: lint types test ## everything before a merge
 
-.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples bench test lint types pr
+.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples docs bench test lint types pr

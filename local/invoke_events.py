@@ -71,14 +71,9 @@ def _stream(recordables: list[Recordable]) -> dict[str, Any]:
     """What the events table's stream hands on after inserting them."""
     serialise = TypeSerializer().serialize
     records = []
-    for number, one in enumerate(recordables, start=1):
-        keys = {"pk": serialise(one.home), "sk": serialise(f"E#{one.event.event_id}")}
-        image = {
-            **keys,
-            "body": serialise(one.body.decode()),
-            "via": {"SS": ["tracking"]},
-            "ttl": {"N": "1773655500"},
-        }
+    for number, (event, body, home) in enumerate(recordables, start=1):
+        keys = {"pk": serialise(home), "sk": serialise(f"E#{event.event_id}")}
+        image = {**keys, "body": serialise(body.decode()), "via": {"SS": ["tracking"]}, "ttl": {"N": "1773655500"}}
         records.append(
             {
                 "eventID": f"{number:032d}",
@@ -91,7 +86,7 @@ def _stream(recordables: list[Recordable]) -> dict[str, Any]:
                     "Keys": keys,
                     "NewImage": image,
                     "SequenceNumber": f"{number:021d}",
-                    "SizeBytes": len(one.body),
+                    "SizeBytes": len(body),
                     "StreamViewType": "NEW_IMAGE",
                 },
                 "eventSourceARN": "arn:aws:dynamodb:eu-west-1:000000000000:table/events/stream/2026-01-15T10:00:00.000",

@@ -1,8 +1,10 @@
-"""Runs MiniStack with one gap closed: PartiQL writes reach the table's stream, as they do on AWS.
+"""Runs MiniStack with two gaps closed: PartiQL writes reach the table's stream, as they do on AWS, and an HTTP API's
+CORS configuration is in force when it comes from a template.
 
 MiniStack 1.5.33 emits a stream record for PutItem, UpdateItem, BatchWriteItem and transactions, but none for the
 INSERT, UPDATE and DELETE of ExecuteStatement and BatchExecuteStatement, which is how Espial records events
 (docs: "DynamoDB Streams captures a time-ordered sequence of item-level modifications", whatever the API).
+Of a template's `CorsConfiguration` it keeps the names (`AllowOrigins`), but reads those of its API (`allowOrigins`).
 Run it with the local cloud's interpreter instead of `-m ministack`; it needs nothing of Espial.
 """
 
@@ -13,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ministack.app import main
-from ministack.services import dynamodb
+from ministack.services import apigateway, dynamodb
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -43,7 +45,18 @@ def _key(table: Any, parsed: Any) -> tuple[Any, Any]:
     return pk, sk
 
 
+def with_template_names(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """The emulator's CORS answer, from a configuration whose names begin with either case."""
+
+    def wrapped(configuration: Any, *rest: Any) -> Any:
+        return answer({name[0].lower() + name[1:]: value for name, value in configuration.items()}, *rest)
+
+    return wrapped
+
+
 if __name__ == "__main__":
+    for name in ("_cors_response_headers", "_cors_preflight_response"):
+        setattr(apigateway, name, with_template_names(getattr(apigateway, name)))
     for name in ("_partiql_insert", "_partiql_update", "_partiql_delete"):
         setattr(dynamodb, name, with_stream(getattr(dynamodb, name)))
     main()

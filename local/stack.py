@@ -62,8 +62,8 @@ def _reachable(url: str, port: int) -> str:
     return f"http://127.0.0.1:{port}/_aws/execute-api/{api[1]}/$default" if api else url
 
 
-def deploy(cloud: Cloud, state_file: Path, **parameters: str) -> Stack:
-    """`sam deploy` the built template into `cloud` and write its outputs to `state_file`.
+def deploy(cloud: Cloud, state_file: Path, *, template: Path = BUILD, **parameters: str) -> Stack:
+    """`sam deploy` a built template into `cloud` and write its outputs to `state_file`.
 
     Raises RuntimeError with SAM's own words when it fails.
     """
@@ -73,7 +73,7 @@ def deploy(cloud: Cloud, state_file: Path, **parameters: str) -> Stack:
     overrides = [f"{name}={value}" for name, value in parameters.items()]
     done = subprocess.run(  # noqa: S603
         [
-            *(str(SAM), "deploy", "--template-file", str(BUILD), "--stack-name", NAME, "--s3-bucket", ARTEFACTS),
+            *(str(SAM), "deploy", "--template-file", str(template), "--stack-name", NAME, "--s3-bucket", ARTEFACTS),
             *("--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar"),
             *(["--parameter-overrides", *overrides] if overrides else []),
         ],

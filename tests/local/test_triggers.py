@@ -37,7 +37,7 @@ def test_carts(world: World):
         "leaves": [],
         "empties": ["cart_emptied"],
         "edits": [],
-        "capped": ["one_reminder_a_day"],
+        "capped": ["limit:one_reminder_a_day"],
         "complains": ["suppressed"],
         "unasked": ["no_consent"],
     }

@@ -21,7 +21,7 @@ from local.demo import Demo, Report, tap_the_bus
 from local.stack import NAME, Stack
 
 STAGE = "tests"
-PATIENCE = 30.0
+PATIENCE = 60.0
 UNCAPPED = "SEK"
 """Carts in this currency are the business of `cart-uncapped`, all others of `cart-abandoned`."""
 
@@ -35,7 +35,7 @@ def definitions(folder: Path) -> Path:
     cart = yaml.safe_load((copy / "triggers/cart-abandoned.yaml").read_text())
     # YAML 1.1 reads the key `on` as true, Espial's reader does not
     on = cart.pop(True, None) or cart.pop("on")
-    uncapped = {**cart, "on": on, "name": "cart-uncapped", "limits": [], "wait": "1s"}
+    uncapped = {**cart, "on": on, "name": "cart-uncapped", "limits": [], "conditions": [], "wait": "1s"}
     uncapped["where"] = f'event.commerce.cart.currency == "{UNCAPPED}"'
     write(copy / "triggers/cart-uncapped.yaml", uncapped)
     mine = {"wait": "3s", "where": f'event.commerce.cart.currency != "{UNCAPPED}"'}

@@ -17,7 +17,6 @@ from espial import events, sources
 from espial.envelope import pack
 from espial.errors import MalformedItem, Refused, TryAgain
 from espial.events import PersonKey
-from espial.normalise import Recordable
 from espial.ports import Quarantined
 from espial.services.record_events import read_messages, record
 from espial.services.recorder import INSERT_TOGETHER, Recorder, Report
@@ -378,9 +377,7 @@ def test_a_timeline_merges_the_events_of_all_keys_of_a_person():
     records = [a_record(str(n), occurred_at=time) for n, time in enumerate(times)]
     homes = [f"P#{key}" for key in (by_id, by_email, by_email, by_id)]
     store.add(
-        [Recordable(r.event, r.body, home) for r, home in zip(records, homes, strict=True)],
-        transport="webhook",
-        expires_days=60,
+        [r._replace(home=home) for r, home in zip(records, homes, strict=True)], transport="webhook", expires_days=60
     )
 
     def keys_of(_key):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from espial import events
@@ -11,7 +13,7 @@ from espial.events import Event
 from espial.sources import Source
 
 
-class Recordable(msgspec.Struct, frozen=True, gc=False):
+class Recordable(NamedTuple):
     """An event ready to be inserted: itself, its canonical JSON and the partition it belongs to."""
 
     event: Event
