@@ -21,7 +21,7 @@ from local.demo import Demo, Report, tap_the_bus
 from local.stack import NAME, Stack
 
 STAGE = "tests"
-PATIENCE = 60.0
+PATIENCE = 20.0
 UNCAPPED = "SEK"
 """Carts in this currency are the business of `cart-uncapped`, all others of `cart-abandoned`."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from espial import sources
+from espial import events, sources
 from espial.errors import MalformedItem
 from espial.events import decode
 from espial.normalise import Recordable, normalise
 from espial.schema import CanonicalEvent
+from tests import samples
 from tests.builders import NOON, an_arrival, an_item
 
 SAID: dict[str, Any] = {
@@ -111,3 +112,24 @@ def test_what_a_source_says_and_only_that_is_in_the_event() -> None:
         found.event.received_at,
     )
     assert "P#email:ada@example.com" == found.home
+
+
+def test_a_time_that_lies_ahead_is_not_believed():
+    """It becomes the time of receipt, marked as uncertain, and the id stays the one the claimed time gives."""
+    sample = samples.case("sendgrid", "all-types")
+    item = {**sample.items[0], "timestamp": int(sample.received_at.timestamp()) + 3600}
+    early = normalise(sources.load("sendgrid"), item, sample.arrival).event
+    late = replace(sample.arrival, received_at=sample.received_at + timedelta(days=1))
+    believed = normalise(sources.load("sendgrid"), item, late).event
+    assert (sample.received_at, True) == (early.occurred_at, early.time_uncertain)
+    assert (sample.received_at + timedelta(hours=1), False) == (believed.occurred_at, believed.time_uncertain)
+    assert early.event_id == believed.event_id
+    assert events.content_hash(early) == events.content_hash(believed)
+
+
+def test_a_clock_a_little_ahead_is_believed():
+    """Clocks differ by minutes; up to ten of them are nothing to mend."""
+    sample = samples.case("sendgrid", "all-types")
+    item = {**sample.items[0], "timestamp": int(sample.received_at.timestamp()) + 599}
+    event = normalise(sources.load("sendgrid"), item, sample.arrival).event
+    assert (sample.received_at + timedelta(seconds=599), False) == (event.occurred_at, event.time_uncertain)

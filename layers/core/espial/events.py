@@ -149,11 +149,12 @@ class Event(_Part, frozen=True):
     raw: str | None = None
 
 
-VOLATILE = frozenset({"received_at", "raw", "mode", "connection", "occurred_at"})
+VOLATILE = frozenset({"received_at", "raw", "mode", "connection", "occurred_at", "time_uncertain"})
 """What may differ between two reports of one event; everything else is its content.
 
 Of `occurred_at` the id holds the second; below that one channel may be more precise than another, and a corrected
-client clock is corrected a little differently at every retry.
+client clock is corrected a little differently at every retry. What lies ahead of one report's receipt need not lie
+ahead of another's.
 """
 
 _encoder = msgspec.json.Encoder()
