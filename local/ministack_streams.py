@@ -1,5 +1,4 @@
-"""Runs MiniStack with two gaps closed: PartiQL writes reach the table's stream, as they do on AWS, and an HTTP API's
-CORS configuration is in force when it comes from a template.
+"""Runs MiniStack with two gaps closed: the stream tells of PartiQL writes, and CORS in a template is in force.
 
 MiniStack 1.5.33 emits a stream record for PutItem, UpdateItem, BatchWriteItem and transactions, but none for the
 INSERT, UPDATE and DELETE of ExecuteStatement and BatchExecuteStatement, which is how Espial records events

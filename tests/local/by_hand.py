@@ -39,7 +39,7 @@ class ByHand:
         )
 
     def run(self, event: dict[str, Any], ahead: float = 0) -> Any:
-        """What the handler answers, its clock `ahead` seconds; None when it was killed. Raises OSError when it fails."""
+        """What the handler answers, its clock `ahead` seconds; None if it was killed. Raises OSError when it fails."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps({"event": event, "ahead": ahead}) + "\n")

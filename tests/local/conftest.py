@@ -22,7 +22,7 @@ ON_DYNAMODB = ("RecordEvents", "SplitExport", "RecordExport", "RunTriggers", "Se
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(worlds.ROOT / "tests/local"):
+        if item.path.is_relative_to(local_cloud.ROOT / "tests/local"):
             item.add_marker("cloud")
 
 

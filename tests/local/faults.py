@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -127,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self.close_connection = True
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _relay
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _relay  # noqa: N815  the server looks for these names
 
     def _upstream(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self.server.proxy.upstream, timeout=60)
@@ -162,10 +162,8 @@ def _process_at(port: int) -> int:
     """The process whose end of a loopback connection is `port`. Raises LookupError when there is none any more."""
     ends = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
     inode = next((end[INODE] for end in ends if int(end[LOCAL_ADDRESS].rpartition(":")[2], 16) == port), None)
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if descriptor.readlink().name == f"socket:[{inode}]":
-                return int(descriptor.parts[2])
-        except OSError:
-            continue
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if any(end.readlink().name == f"socket:[{inode}]" for end in (process / "fd").iterdir()):
+                return int(process.name)
     raise LookupError(f"no process is at port {port}")

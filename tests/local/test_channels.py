@@ -6,8 +6,11 @@ import io
 import json
 import random
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -63,24 +66,21 @@ def test_webhook_and_export(world: World):
     chance = random.Random(seed)
     rows = opens("both", 40)
     cuts = sorted({0, 40, *(chance.randrange(40) for _ in range(5))})
-    jobs: list[Any] = [
-        lambda part=rows[start:end]: world.post(  # type: ignore[misc]
-            "braze-main",
-            "braze",
-            json.dumps({"events": [as_posted(row) for row in part]}).encode(),
-            now=datetime.now(UTC),
-        )
-        for start, end in zip(cuts, cuts[1:], strict=False)
-    ]
+
+    def post(part: list[dict[str, Any]]) -> int:
+        body = json.dumps({"events": [as_posted(row) for row in part]}).encode()
+        return world.post("braze-main", "braze", body, now=datetime.now(UTC))
+
+    jobs: list[Callable[[], Any]] = [partial(post, rows[start:end]) for start, end in pairwise(cuts)]
     jobs += [lambda: world.drop(key("both"), as_file(rows))] * 2
     chance.shuffle(jobs)
     with ThreadPoolExecutor(3) as pool:
         assert {200, None} == set(pool.map(lambda job: job(), jobs))
 
-    def merged() -> bool:
-        return sum(event["via"] == ["export", "webhook"] for event in world.events_of("both@")) >= len(rows)
+    def with_both() -> int:
+        return [event["via"] for event in world.events_of("both@")].count(["export", "webhook"])
 
-    world.until(f"both channels in the lineage of each (seed {seed})", merged)
+    world.until(f"both channels in the lineage of each (seed {seed})", lambda: with_both() == len(rows))
     assert sorted(row["email_address"] for row in rows) == sorted(
         e["person"]["email"] for e in world.events_of("both@")
     )

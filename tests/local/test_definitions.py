@@ -76,11 +76,11 @@ def test_quarantined_for_an_unknown_connection(world: World):
     entries = lambda: [entry for entry in world.quarantined() if entry["connection"] == name]
     world.until("it is in quarantine", entries)
     assert ["unknown_connection"] == [entry["reason"] for entry in entries()]
-    id = entries()[0]["id"]
-    assert json.loads(world.stack.espial("quarantine", "show", id).stdout)["platform"] == "braze"
+    entry_id = entries()[0]["id"]
+    assert json.loads(world.stack.espial("quarantine", "show", entry_id).stdout)["platform"] == "braze"
     write(path, definition)
     world.apply()
     world.configure("RecordEventsFunction", STARTED="with")
-    world.stack.espial("quarantine", "replay", id)
+    world.stack.espial("quarantine", "replay", entry_id)
     world.until("it is recorded", lambda: [e for e in world.events() if e["connection"] == name])
     assert [] == entries()

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from tests.local.world import LAMP, World, sendgrid_events
 
@@ -14,13 +15,13 @@ EVENTS = 120
 
 
 def test_scattered_repeated_batch(world: World):
-    """A batch split at random, shuffled and posted one to three times at once is recorded once, each event on the bus."""
+    """A batch split at random, shuffled, each part posted one to three times at once, is recorded and published once."""
     seed = time.time_ns()
     chance = random.Random(seed)
     events = sendgrid_events("scattered", EVENTS)
     chance.shuffle(events)
     cuts = sorted({0, EVENTS, *(chance.randrange(EVENTS) for _ in range(12))})
-    parts = [events[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    parts = [events[start:end] for start, end in pairwise(cuts)]
     posts = [part for part in parts for _ in range(chance.randint(1, 3))]
     chance.shuffle(posts)
     with ThreadPoolExecutor(8) as pool:

@@ -1,4 +1,4 @@
-"""A function that is killed at any moment loses nothing, doubles nothing and mutes nobody (guarantees 1 and 2, goals 20, 21, 39, 40)."""
+"""A function that is killed at any moment loses nothing, doubles nothing and mutes nobody (goals 20, 21, 39, 40)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def kills(calls: list[tuple[str, Fault]]) -> int:
 
 
 def test_recording_function_killed(world: World, dynamodb: FaultProxy):
-    """The deployed function, killed three times amid a batch of webhooks, still records and publishes each event once."""
+    """The deployed function, killed three times amid webhooks, still records and publishes each event once."""
     seed = time.time_ns()
     events = sendgrid_events("killed", 240)
     with dynamodb.faults(killing_writers(Random(seed))) as calls:
@@ -95,7 +95,7 @@ def shop(world: World, persons: list[str], cart: str, product: dict[str, Any]) -
 
 
 def test_sending_function_killed_at_every_call(world: World):
-    """Killed before or after any call it makes, the sender mails once or, if nobody can know, never; later carts mail."""
+    """Killed around any call, the sender mails once or, if nobody can know, never; it mails for later carts."""
     proxy = FaultProxy(world.stack.cloud.url)
     try:
         with world.paused("SendMessageFunction"), ByHand(world, "SendMessage", proxy.url) as sender:

@@ -1,4 +1,4 @@
-"""The deployed stack as the outside world sees it: what platforms, pages and operators do to it, and what comes of it."""
+"""The deployed stack as the outside world sees it: what is done to it, and what comes of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from local.demo import Demo, Report, tap_the_bus
 from local.stack import NAME, Stack
 
 STAGE = "tests"
-PATIENCE = 20.0
+PATIENCE = 60.0
 UNCAPPED = "SEK"
 """Carts in this currency are the business of `cart-uncapped`, all others of `cart-abandoned`."""
 
@@ -87,6 +87,12 @@ class World(Demo):
         said = self.stack.espial("explain", person, trigger, "--json").stdout
         found = [json.loads(line) for line in said.splitlines() if line.strip()]
         return [(decision["outcome"], decision["reason"]) for decision in found]
+
+    def runs(self, person: str) -> set[str]:
+        """The keys that triggers have begun a run for, whatever became of it."""
+        pk = {"S": f"P#{person}"}
+        found = (item["sk"]["S"] for item in self.items() if item["pk"] == pk)
+        return {sk.split("#")[-1] for sk in found if sk.startswith("R#")}
 
     def published(self) -> Counter[str]:
         """Event id -> how often the bus has carried it."""

@@ -200,6 +200,7 @@ def a_secret() -> signing.Secret:
     return secret
 
 
+@pytest.mark.usefixtures("socket_enabled")
 def test_send_sample_signs_afresh_and_posts(espial):
     """What the stack receives is what the platform would send: the exact bytes and a valid signature of now."""
     body, secret = a_sample(), a_secret()
@@ -222,6 +223,7 @@ def test_send_sample_signs_afresh_and_posts(espial):
     sources.load("sendgrid").verify(delivery, [secret.accepted], datetime.now(UTC))
 
 
+@pytest.mark.usefixtures("socket_enabled")
 def test_a_sample_of_a_bad_signature_keeps_it(espial):
     """What a sample says of its own headers, signature and age is sent as it says."""
     body = a_sample("stale")
@@ -240,6 +242,7 @@ def test_a_sample_of_a_bad_signature_keeps_it(espial):
     assert body == stale.body == bare.body
 
 
+@pytest.mark.usefixtures("socket_enabled")
 def test_a_refused_sample_is_status_1(espial):
     """A wrong local secret shows."""
     a_sample()
