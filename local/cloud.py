@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from botocore.config import Config
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".local/venv/cloud/bin/python"
 REGION = "eu-west-1"
+UNPACKED = "functions"
+"""Where in its folder a cloud unpacks functions and layers: some 140 MB for each process, left behind when it ends."""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 
 
@@ -74,13 +78,14 @@ class Cloud:
         return True
 
 
-def start(folder: Path, port: int | None = None, **options: str) -> tuple[Cloud, subprocess.Popen[bytes]]:
-    """Start a local cloud whose log and state lie in `folder`; `options` are MiniStack's own variables.
+def start(folder: Path, port: int | None = None) -> tuple[Cloud, subprocess.Popen[bytes]]:
+    """Start a local cloud whose log and state lie in `folder`.
 
     Raises RuntimeError when it does not answer within a minute, naming its log.
     """
     cloud = Cloud(port or free_port())
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / UNPACKED, ignore_errors=True)
+    (folder / UNPACKED).mkdir(parents=True)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))},
         **CREDENTIALS,
@@ -90,10 +95,10 @@ def start(folder: Path, port: int | None = None, **options: str) -> tuple[Cloud,
         "SFTP_ENABLED": "0",
         "PERSIST_STATE": "0",
         "STATE_DIR": str(folder),
+        "TMPDIR": str(folder / UNPACKED),
         "MINISTACK_REGION": REGION,
         # Functions end with the cloud; a long life spares the demo its cold starts.
         "LAMBDA_WARM_TTL_SECONDS": "900",
-        **options,
     }
     log = folder / "cloud.log"
     with log.open("wb") as output:
@@ -115,6 +120,18 @@ def start(folder: Path, port: int | None = None, **options: str) -> tuple[Cloud,
         time.sleep(0.1)
     stop(process.pid)
     raise RuntimeError(f"the local cloud did not come up within a minute, see {log}")
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Cloud]:
+    """A local cloud for as long as a block takes; what it unpacked goes with it, its log stays in `folder`."""
+    cloud, process = start(folder)
+    try:
+        yield cloud
+    finally:
+        stop(process.pid)
+        process.wait(10)
+        shutil.rmtree(folder / UNPACKED, ignore_errors=True)
 
 
 def stop(pid: int, patience: float = 10.0) -> None:

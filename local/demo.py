@@ -437,24 +437,22 @@ def main() -> int:
     """Run it all; the number of results that are not as expected."""
     started = time.monotonic()
     console.print("starting the local cloud and deploying the stack")
-    with tempfile.TemporaryDirectory(prefix="espial-demo-") as folder:
-        cloud, process = local_cloud.start(Path(folder))
-        try:
+    with tempfile.TemporaryDirectory(prefix="espial-demo-") as name:
+        folder = Path(name)
+        with local_cloud.running(folder) as cloud:
             # Every wait over two seconds goes through the Scheduler, as an hour's would on AWS.
-            stack = local_stack.deploy(cloud, Path(folder) / "stack.json", ShortWaitSeconds="2")
+            stack = local_stack.deploy(cloud, folder / "stack.json", ShortWaitSeconds="2")
             local_stack.prepare(stack)
             console.print(f"  up in {time.monotonic() - started:.0f} s")
-            secrets = json.loads((Path(folder) / "secrets.json").read_text())
+            secrets = json.loads((folder / "secrets.json").read_text())
             with httpx.Client(timeout=30) as http:
                 demo = Demo(stack, secrets, http, Report(), tap_the_bus(stack))
                 sendgrid(demo)
                 braze(demo)
                 shoppers(demo)
                 summary(demo, time.monotonic() - started)
-            return len(demo.report.failed)
-        finally:
-            shutil.copy(Path(folder) / "cloud.log", ROOT / ".local/demo-cloud.log")
-            local_cloud.stop(process.pid)
+        shutil.copy(folder / "cloud.log", ROOT / ".local/demo.log")
+    return len(demo.report.failed)
 
 
 if __name__ == "__main__":

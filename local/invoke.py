@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from espial import signing
 from local import cloud as local_cloud
 from local import stack as local_stack
 from local.cloud import ROOT, Cloud
@@ -41,14 +40,10 @@ def a_stack() -> Iterator[Stack]:
     if outputs := local_stack.running():
         yield Stack(Cloud(int(outputs["Endpoint"].rsplit(":", 1)[1])), outputs)
         return
-    with tempfile.TemporaryDirectory(prefix="espial-") as folder:
-        cloud, process = local_cloud.start(Path(folder))
-        try:
-            stack = local_stack.deploy(cloud, Path(folder) / "stack.json")
-            local_stack.prepare(stack)
-            yield stack
-        finally:
-            local_cloud.stop(process.pid)
+    with tempfile.TemporaryDirectory(prefix="espial-") as folder, local_cloud.running(Path(folder)) as cloud:
+        stack = local_stack.deploy(cloud, Path(folder) / "stack.json")
+        local_stack.prepare(stack)
+        yield stack
 
 
 @contextlib.contextmanager
@@ -106,13 +101,10 @@ def filled_in(stack: Stack, event: str) -> str:
 
 
 def _proof(stack: Stack, sample: Case) -> dict[str, str]:
-    """Headers that the stack's own secret signs; what the sample itself says, such as a wrong signature, wins."""
-    own: dict[str, str] = sample.meta.get("headers", {})
-    if sample.meta.get("unsigned"):
-        return own
+    """Headers that the stack's own secret signs now; what the sample itself says, such as a wrong signature, wins."""
     kept = json.loads(Path(stack.outputs["StateFile"]).with_name("secrets.json").read_text())
     signer = kept[CONNECTIONS[sample.platform]]["signing"].encode()
-    return signing.sign(sample.platform, signer, sample.body, datetime.now(UTC)) | own
+    return sample.request_headers(signer, datetime.now(UTC))
 
 
 def logical_id(function: str) -> str:

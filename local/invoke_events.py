@@ -143,7 +143,7 @@ def _notice(path: Path) -> str:
 def export_key(path: Path) -> str:
     """Where a sample file lies in the exports bucket."""
     platform, *rest = path.relative_to(ROOT / "events/exports").parts
-    return "/".join(["exports", platform, CONNECTIONS[platform], *rest])
+    return "/".join(["exports", platform, CONNECTIONS.get(platform, platform), *rest])
 
 
 def _etag(path: Path) -> str:

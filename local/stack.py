@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -152,11 +153,12 @@ Mails it sent:          curl -s {cloud.url}/_ministack/ses/messages
 
 
 def down() -> None:
-    """End the local cloud that `up` started; nothing happens when there is none."""
+    """End the local cloud that `up` started, and what it unpacked; nothing happens when there is none."""
     pid = FOLDER / "pid"
     if pid.exists():
         local_cloud.stop(int(pid.read_text()))
         pid.unlink()
+        shutil.rmtree(FOLDER / local_cloud.UNPACKED, ignore_errors=True)
     STATE.unlink(missing_ok=True)
 
 

@@ -29,10 +29,8 @@ def cloud_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    cloud, process = local_cloud.start(tmp_path_factory.mktemp("cloud"))
-    yield cloud
-    local_cloud.stop(process.pid)
-    process.wait(10)
+    with local_cloud.running(tmp_path_factory.mktemp("cloud")) as cloud:
+        yield cloud
 
 
 @pytest.fixture

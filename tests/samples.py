@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import json
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from espial import signing, sources
+from espial.cli.samples import Sample, samples
 from espial.deliveries import Arrival, Connection, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
 from espial.normalise import Recordable, normalise
@@ -54,23 +53,8 @@ def signed(platform: str, body: bytes, now: datetime) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Sample):
     """One sample delivery and everything to replay it with."""
-
-    platform: str
-    name: str
-    path: Path
-
-    def __str__(self) -> str:
-        return f"{self.platform}/{self.name}"
-
-    @cached_property
-    def body(self) -> bytes:
-        return self.path.read_bytes()
-
-    @cached_property
-    def meta(self) -> dict[str, Any]:
-        return tomllib.loads(self._beside(".meta.toml").read_text())
 
     @property
     def received_at(self) -> datetime:
@@ -100,11 +84,7 @@ class Case:
 
     @property
     def headers(self) -> dict[str, str]:
-        plain = {"content-type": "application/json"}
-        signed_at = self.meta.get("signed_at", self.received_at)
-        proof = {} if self.meta.get("unsigned") else signed(self.platform, self.body, signed_at)
-        special: dict[str, str] = self.meta.get("headers", {})
-        return plain | proof | special
+        return self.request_headers(secret(self.platform).signing, self.received_at)
 
     @property
     def delivery(self) -> RawDelivery:
@@ -127,7 +107,7 @@ class Case:
 
     @property
     def expected(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self._beside(".expected.json").read_text())
+        found: list[dict[str, Any]] = json.loads(self.beside(".expected.json").read_text())
         return found
 
     @property
@@ -172,16 +152,13 @@ class Case:
     def write(self) -> None:
         """Write the golden anew."""
         text = json.dumps(self.outcome(), ensure_ascii=False, indent=1)
-        self._beside(".expected.json").write_text(text + "\n")
-
-    def _beside(self, suffix: str) -> Path:
-        return self.path.with_name(self.name + suffix)
+        self.beside(".expected.json").write_text(text + "\n")
 
 
 def cases(platform: str | None = None) -> list[Case]:
     """Every case, or a platform's, in order of name."""
-    found = sorted((EVENTS / "sources").glob(f"{platform or '*'}/*.body"))
-    return [Case(path.parent.name, path.name.removesuffix(".body"), path) for path in found]
+    folders = sorted((EVENTS / "sources").glob(platform or "*"))
+    return [Case(one.platform, one.name, one.path) for folder in folders for one in samples(folder).values()]
 
 
 def case(platform: str, name: str) -> Case:

@@ -32,14 +32,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             pytest.fail(message)
         pytest.skip(message)
     folder = tmp_path_factory.mktemp("docs")
-    cloud, process = local_cloud.start(folder)
-    try:
+    with local_cloud.running(folder) as cloud:
         deployed = local_stack.deploy(cloud, folder / "stack.json")
         local_stack.prepare(deployed)
         yield deployed
-    finally:
-        local_cloud.stop(process.pid)
-        process.wait(10)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ CALL = {"type": "track", "userId": "cust-1", "event": "Cart Updated", "propertie
 
 
 @pytest.fixture
-def tracking(cloud, receiver):  # noqa: F811
+def tracking(cloud, receiver):
     """The function, with one shop whose write key lies in the parameter store."""
     cloud.client("ssm").put_parameter(Name="/espial/shop", Value="wk_shop", Type="SecureString")
     publish(cloud, {"shop": {"platform": "segment", "secrets": ["ssm:/espial/shop"]}})

@@ -51,7 +51,7 @@ def signed(body=BODY, key=NEW, path=PATH, **more):
 
 
 @pytest.fixture
-def webhook(cloud, receiver):  # noqa: F811
+def webhook(cloud, receiver):
     """The function, with one connection whose two keys lie in two stores."""
     cloud.client("secretsmanager").create_secret(Name="espial/main", SecretString=public(NEW) + "\n")
     cloud.client("ssm").put_parameter(Name="/espial/main-old", Value=public(OLD), Type="SecureString")

@@ -38,8 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             pytest.fail(message)
         pytest.skip(message)
     folder = tmp_path_factory.mktemp("stack")
-    cloud, process = local_cloud.start(folder)
-    try:
+    with local_cloud.running(folder) as cloud:
         # A wait of up to two seconds is a queue's delay, a longer one a schedule, as on AWS a minute decides.
         stack = local_stack.deploy(cloud, folder / "stack.json", ShortWaitSeconds="2", PublishEverything="true")
         definitions = worlds.definitions(folder)
@@ -48,9 +47,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             world = World.of(stack, definitions, http)
             _hurry(world)
             yield world
-    finally:
-        local_cloud.stop(process.pid)
-        process.wait(10)
 
 
 def _hurry(world: World) -> None:

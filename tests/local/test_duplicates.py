@@ -15,7 +15,7 @@ EVENTS = 120
 
 
 def test_scattered_repeated_batch(world: World):
-    """A batch split at random, shuffled, each part posted one to three times at once, is recorded and published once."""
+    """A batch split at random, shuffled, each part posted one to three times at once: recorded and published once."""
     seed = time.time_ns()
     chance = random.Random(seed)
     events = sendgrid_events("scattered", EVENTS)

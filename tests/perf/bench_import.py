@@ -1,10 +1,11 @@
 """Benchmark: the cold import of each receiver, against an SDK's and against the bare parts it is made of.
 
-    python -m tests.perf.bench_import [--artefact .aws-sam/build] [--rounds 9]
+    python -m tests.perf.bench_import [--artefact .local/build] [--rounds 9]
 
-Without an artefact the source tree and the installed wheels are copied and compiled as the layers are (unchecked-hash
-bytecode). Every case is a fresh interpreter that sees nothing else; cases are interleaved, figures are CPU medians of
-the whole process. Exit status 1 if a target is missed.
+The artefact is `.local/build` where that exists. Without one the source tree and the installed wheels are copied and
+compiled as the layers are (unchecked-hash bytecode), and the size is not judged. Every case is a fresh interpreter
+that sees nothing else; cases are interleaved, figures are CPU medians of the whole process. Exit status 1 if a target
+is missed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+BUILD = ROOT / ".local/build"
 SDK_TARGET = 1.25
 SIZE_TARGET = 25_000_000
 EDGE = ("aws-lambda-powertools", "cryptography", "isal", "orjson")
@@ -127,7 +129,7 @@ def size(path: Iterable[Path]) -> int:
 def main() -> int:
     """Measure, print, judge."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--artefact", type=Path)
+    arguments.add_argument("--artefact", type=Path, default=BUILD if BUILD.is_dir() else None)
     arguments.add_argument("--rounds", type=int, default=9)
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@
 
 Two ratios are shown. `whole / bare` is everything per mail (context, fallbacks, all four parts under the fence,
 addresses, headers, request) over python-liquid's own rendering of the same parts, autoescaped, without limits.
-The second shows the same against the HTML part alone.
+The second shows the same against the HTML part alone. Exit status 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -70,7 +71,7 @@ def shopper() -> tuple[Run, PersonView]:
     return run, person
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=300)
     rounds = parser.parse_args().rounds
@@ -102,7 +103,10 @@ def main() -> None:
     print(f"whole / bare all parts       {full / parts:8.2f} x   target ≤ {TARGET_RATIO}")
     print(f"whole / bare HTML part       {full / html:8.2f} x")
     print(f"mails                        {1e6 / full:8,.0f} /s  target ≥ {TARGET_PER_SECOND:,}")
+    missed = full / parts > TARGET_RATIO or 1e6 / full < TARGET_PER_SECOND
+    print("targets", "missed" if missed else "met")
+    return int(missed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

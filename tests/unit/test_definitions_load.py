@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from espial import sources
 from espial.definitions.load import load, stages
 from espial.definitions.models import ConnectionDefinition
 from espial.deliveries import Connection
@@ -113,7 +114,7 @@ BAD = [
     ),
     pytest.param(
         {"connections/esp.yaml": "platform: sendgrib\nsecrets: []\n"},
-        ["connections/esp.yaml:1: platform: no such platform, must be one of braze, segment, sendgrid"],
+        [f"connections/esp.yaml:1: platform: no such platform, must be one of {', '.join(sources.NAMES)}"],
         id="unknown platform",
     ),
     pytest.param(

@@ -20,6 +20,7 @@ from espial.services import record_export, sweep_exports
 from espial.services.record_export import ChunkRecorder
 from espial.services.split_export import Splitter
 from espial.services.sweep_exports import sweep
+from espial.verify import bearer_token
 from tests.fakes import FakeConnections, FakeEventStore, FakeQuarantine
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -47,7 +48,7 @@ def from_avro(row, export):
 
 SHOP = sources.Source(
     name="shop",
-    verify=lambda delivery, secrets, now, *, max_age=None: None,
+    verify=bearer_token(),
     split=lambda _: [],
     event_types={},
     normalise=lambda item, _: {

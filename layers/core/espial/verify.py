@@ -1,19 +1,21 @@
-"""Signature schemes as data: each factory returns the `Verify` that a source names.
+"""Signature schemes as data: each factory returns the `Scheme` that a source names, both sides of it.
 
 Rules that hold for all: the exact bytes are checked before anything is parsed; several secrets are accepted, so that
 rotation has an overlap; comparisons take constant time; whatever the bytes, SignatureError is the only way to fail.
-The acknowledging path imports this: standard library at the top, cryptography only inside the scheme that needs it.
+The acknowledging path imports this: standard library at the top, cryptography only inside the scheme that needs it,
+and what signs (`espial.signing_keys`) only when something is signed.
 """
 
 from __future__ import annotations
 
 import hmac
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from espial.deliveries import RawDelivery
 from espial.errors import SignatureError
@@ -35,7 +37,33 @@ class Verify(Protocol):
     ) -> None: ...
 
 
-def ecdsa_timestamped(*, signature_header: str, timestamp_header: str, default_max_age: float) -> Verify:
+class Secret(NamedTuple):
+    """`signing` is what the platform signs or authenticates with, `accepted` what the connection's secret holds."""
+
+    signing: bytes
+    accepted: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """How a platform proves its deliveries; called, it is `verify`.
+
+    verify      proves a delivery; raises only SignatureError.
+    sign        (signing, body, now) -> the proving headers, lower-cased, as the platform would send them.
+    new_secret  32 random bytes -> a throw-away secret, the same for the same bytes.
+    """
+
+    verify: Verify
+    sign: Callable[[bytes, bytes, datetime], dict[str, str]]
+    new_secret: Callable[[bytes], Secret]
+
+    def __call__(
+        self, delivery: RawDelivery, secrets: Sequence[bytes], now: datetime, *, max_age: float | None = None
+    ) -> None:
+        self.verify(delivery, secrets, now, max_age=max_age)
+
+
+def ecdsa_timestamped(*, signature_header: str, timestamp_header: str, default_max_age: float) -> Scheme:
     """ECDSA P-256 with SHA-256 over the timestamp header's text and then the raw body.
 
     Secrets are public keys, base64 of a DER SubjectPublicKeyInfo or PEM; the signature is base64 of DER (r, s);
@@ -67,11 +95,24 @@ def ecdsa_timestamped(*, signature_header: str, timestamp_header: str, default_m
             return
         raise SignatureError(f"none of the {len(secrets)} public keys fits the signature")
 
-    return verify
+    def sign(signing: bytes, body: bytes, now: datetime) -> dict[str, str]:
+        from espial.signing_keys import ecdsa  # noqa: PLC0415 - not on the acknowledging path
+
+        stamp = str(int(now.timestamp()))
+        return {timestamp_header: stamp, signature_header: ecdsa(signing, stamp.encode() + body)}
+
+    def new_secret(randomness: bytes) -> Secret:
+        from espial.signing_keys import key_pair  # noqa: PLC0415
+
+        return Secret(*key_pair(randomness))
+
+    return Scheme(verify=verify, sign=sign, new_secret=new_secret)
 
 
-def shared_key(present: Callable[[Mapping[str, str]], bytes | None], what: str) -> Verify:
-    """A secret that the sender shows as it is; `present` finds it in the lower-cased headers."""
+def shared_key(
+    present: Callable[[RawDelivery], bytes | None], show: Callable[[bytes], dict[str, str]], what: str
+) -> Scheme:
+    """A secret that the sender shows as it is: `present` finds it in a delivery, `show` makes the headers with it."""
 
     def verify(
         delivery: RawDelivery,
@@ -80,9 +121,9 @@ def shared_key(present: Callable[[Mapping[str, str]], bytes | None], what: str) 
         *,
         max_age: float | None = None,  # noqa: ARG001
     ) -> None:
-        require_match(present(delivery.headers), secrets, what)
+        require_match(present(delivery), secrets, what)
 
-    return verify
+    return Scheme(verify=verify, sign=lambda signing, _body, _now: show(signing), new_secret=_token)
 
 
 def require_match(shown: bytes | None, secrets: Sequence[bytes], what: str) -> None:
@@ -94,9 +135,18 @@ def require_match(shown: bytes | None, secrets: Sequence[bytes], what: str) -> N
         raise SignatureError(f"wrong {what}")
 
 
-def bearer_token() -> Verify:
+def bearer_token() -> Scheme:
     """`Authorization: Bearer <token>`, the token being the secret (Braze Currents, custom HTTP connector)."""
-    return shared_key(_bearer, "bearer token")
+    return shared_key(
+        lambda delivery: _credentials(delivery.headers, "bearer"),
+        lambda token: {"authorization": f"Bearer {token.decode()}"},
+        "bearer token",
+    )
+
+
+def write_key(present: Callable[[RawDelivery], bytes | None]) -> Scheme:
+    """A write key, shown as `Authorization: Basic`; `present` finds it there or where else the platform allows it."""
+    return shared_key(present, lambda key: {"authorization": f"Basic {b64encode(key + b':').decode()}"}, "write key")
 
 
 def basic_write_key(headers: Mapping[str, str]) -> bytes | None:
@@ -113,8 +163,9 @@ def basic_write_key(headers: Mapping[str, str]) -> bytes | None:
         return None
 
 
-def _bearer(headers: Mapping[str, str]) -> bytes | None:
-    return _credentials(headers, "bearer")
+def _token(randomness: bytes) -> Secret:
+    token = randomness[:16].hex().encode()
+    return Secret(token, token)
 
 
 def _credentials(headers: Mapping[str, str], scheme: str) -> bytes | None:

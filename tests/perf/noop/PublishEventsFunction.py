@@ -15,4 +15,5 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     events.put_events(
         Entries=[{**bus, "Detail": record["dynamodb"]["NewImage"]["body"]["S"]} for record in event["Records"]]
     )
+    print("passed on")
     return {"batchItemFailures": []}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx
 import typer
 
-from espial import signing, sources
+from espial import sources
 from espial.cli.output import plain, say
+from espial.cli.samples import Sample
+from espial.cli.samples import samples as samples_in
 from espial.cli.secrets import kept_file, signing_secrets
 from espial.cli.stack import Failed, Stack
 from espial.definitions import load
@@ -40,20 +41,22 @@ def send_sample(  # noqa: PLR0917 - options of a command
     stack: Stack = ctx.obj
     sample = _sample(samples / platform, case)
     target = _connection(list(load.load(directory).connections.values()), platform, connection)
-    body, meta = sample.read_bytes(), _meta(sample)
-    headers = {**_signature(target, body, meta), **meta.get("headers", {})}
+    try:
+        path = urlsplit(sample.meta.get("url", "")).path or target.path
+    except ValueError as exc:
+        raise Failed(str(exc)) from exc
+    headers = sample.request_headers(_signer(target, sample), datetime.now(UTC))
     base = url or (stack.tracking_url if platform == TRACKING else stack.api_url)
-    path = urlsplit(meta.get("url", "")).path or target.path
-    answer, milliseconds = _post(base if url else base + path, headers, body)
-    say(f"{sample.stem}: {len(body):,} bytes to {path}")
+    answer, milliseconds = _post(base if url else base + path, headers, sample.body)
+    say(f"{sample.name}: {len(sample.body):,} bytes to {path}")
     said = f": {plain(answer.text[:200])}" if answer.text else ""
     say(f"{answer.status_code} {answer.reason_phrase} in {milliseconds:.0f} ms{said}")
     if not answer.is_success:
         raise Failed("the sample was not accepted")
 
 
-def _sample(folder: Path, case: str | None) -> Path:
-    known = {path.stem: path for path in sorted(folder.glob("*.body"))}
+def _sample(folder: Path, case: str | None) -> Sample:
+    known = samples_in(folder)
     if not known:
         raise Failed(f"no samples in {folder}")
     if case is None:
@@ -61,17 +64,6 @@ def _sample(folder: Path, case: str | None) -> Path:
     if case not in known:
         raise Failed(f"no sample {case!r} in {folder} (known: {', '.join(known)})")
     return known[case]
-
-
-def _meta(sample: Path) -> dict[str, Any]:
-    """The sample's own notes: `url`, `headers`, `unsigned`, `received_at`, `signed_at`; none is needed."""
-    path = sample.with_suffix(".meta.toml")
-    try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except tomllib.TOMLDecodeError as exc:
-        raise Failed(f"{path}: {exc}") from exc
 
 
 def _connection(known: list[ConnectionDefinition], platform: str, name: str | None) -> ConnectionDefinition:
@@ -82,17 +74,14 @@ def _connection(known: list[ConnectionDefinition], platform: str, name: str | No
     raise Failed(f"no {platform} connection{f' named {name!r}' if name else ''} is defined (known: {names or 'none'})")
 
 
-def _signature(connection: ConnectionDefinition, body: bytes, meta: dict[str, Any]) -> dict[str, str]:
-    """The headers that prove the body, as old as the sample wants. Raises Failed where only the platform can sign."""
-    if meta.get("unsigned") or connection.unsigned:
-        return {"content-type": "application/json"}
+def _signer(connection: ConnectionDefinition, sample: Sample) -> bytes | None:
+    """What proves it, None where nothing is to. Raises Failed where only the platform can sign."""
+    if sample.unsigned or connection.unsigned:
+        return None
     kept = signing_secrets().get(connection.name)
     if kept is None:
         raise Failed(f"{kept_file()} has no secret of {connection.name}: run `espial local-secrets` first")
-    now = datetime.now(UTC)
-    if "signed_at" in meta:
-        now += meta["signed_at"] - meta["received_at"]
-    return signing.sign(connection.platform, kept["signing"].encode(), body, now)
+    return kept["signing"].encode()
 
 
 def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[httpx.Response, float]:

@@ -1,6 +1,6 @@
 """Sources: one file per platform, each exporting `SOURCE`, a value made of data and pure functions.
 
-Adding a platform adds `sources/<platform>.py`, its samples under `events/`, and a name here; nothing else.
+Adding a platform adds `sources/<platform>.py` and its samples under `events/`; nothing else.
 The functions take everything they need as arguments, raise only what `espial.errors` lists for them, and
 never import an AWS SDK. The acknowledging path imports a source for `verify` and `handshake` alone, so a
 source module imports nothing heavy at its top.
@@ -8,6 +8,7 @@ source module imports nothing heavy at its top.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,11 +17,18 @@ from typing import Any
 
 from espial.deliveries import Arrival, Item, RawDelivery, Reply
 from espial.errors import UnknownConnection
-from espial.verify import Verify
+from espial.verify import Scheme
 from espial.vocabulary import EventType
 
-NAMES = ("braze", "segment", "sendgrid")
-"""Every platform, by module name; also the segment of its webhook URL and of its export prefix."""
+NAMES = tuple(
+    sorted(
+        name.removesuffix(".py")
+        for name in os.listdir(__path__[0])  # noqa: PTH208 - the receivers import this, and have not loaded pathlib
+        if name.endswith(".py") and not name.startswith("_")
+    )
+)
+"""Every platform: the modules here that begin with no underscore; also the segment of its webhook URL
+and of its export prefix."""
 
 EventFields = dict[str, Any]
 """What `normalise` returns: the canonical fields it knows (`espial.events.Event`), nested as plain dicts.
@@ -47,7 +55,8 @@ class Source:
     """A platform: how to prove, split, read and identify what it reports.
 
     name          equals the module name.
-    verify        (delivery, secrets, now, max_age=None) -> None; raises only SignatureError, whatever the bytes.
+    verify        a scheme of `espial.verify`: called with (delivery, secrets, now, max_age=None) it returns None or
+                  raises SignatureError, whatever the bytes; it also signs as the platform does.
                   `max_age` is the connection's setting `max_age_seconds`.
     split         exact body bytes -> items, cheap and total; raises MalformedDelivery if the envelope is unreadable.
     event_types   the platform's vocabulary -> ours; docs, matrix and tests read it. Unlisted becomes `unknown`.
@@ -62,7 +71,7 @@ class Source:
     """
 
     name: str
-    verify: Verify
+    verify: Scheme
     split: Callable[[RawDelivery], list[Item]]
     event_types: Mapping[str, EventType]
     normalise: Callable[[Item, Arrival], EventFields]

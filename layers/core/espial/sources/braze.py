@@ -294,7 +294,8 @@ SOURCE = Source(
         title="Braze Currents",
         url="https://www.braze.com/docs/user_guide/data/distribution/braze_currents",
         setup=(
-            "Put a connection file under definitions/connections/ and apply it; it prints the webhook's URL.",
+            "Put a connection file under definitions/connections/; `espial validate` prints the webhook's path.",
+            "Apply it; the webhook's URL is the stack's output ApiUrl and that path.",
             "In Braze: Partner Integrations, Data Export, Create New Current, Custom Currents Export.",
             "Paste the URL as endpoint and the connection's secret as token; choose the events; Send Test Events.",
             "For the bucket: create an Amazon S3 Data Export Current whose folder is exports/braze/<connection>.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from espial import verify
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 from espial.sources import Docs, EventFields, Source
 from espial.sources._shared import EARLIEST, LATEST, email, phone, text
-from espial.verify import basic_write_key, require_match
+from espial.verify import basic_write_key
 from espial.vocabulary import EventType
 
 MAX_CALL_BYTES = 32 * 1024
@@ -105,11 +106,6 @@ def write_key(headers: Mapping[str, str], body: bytes) -> bytes | None:
         return None
     key = document.get("writeKey") if isinstance(document, dict) else None
     return key.encode() if isinstance(key, str) and key else None
-
-
-def verify(delivery: RawDelivery, secrets: Sequence[bytes], now: datetime, *, max_age: float | None = None) -> None:  # noqa: ARG001
-    """The write key is one of the connection's. Raises only SignatureError; nothing here carries a time."""
-    require_match(write_key(delivery.headers, delivery.body), secrets, "write key")
 
 
 def split(delivery: RawDelivery) -> list[Item]:
@@ -365,7 +361,7 @@ def person_order(item: Item) -> tuple[str, ...]:
 
 SOURCE = Source(
     name="segment",
-    verify=verify,
+    verify=verify.write_key(lambda delivery: write_key(delivery.headers, delivery.body)),
     split=split,
     event_types=EVENT_TYPES,
     normalise=normalise,

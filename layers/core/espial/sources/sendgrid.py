@@ -246,7 +246,8 @@ SOURCE = Source(
         title="SendGrid Event Webhook",
         url="https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event",
         setup=(
-            "Put a connection file under definitions/connections/ and apply it; it prints the webhook's URL.",
+            "Put a connection file under definitions/connections/; `espial validate` prints the webhook's path.",
+            "Apply it; the webhook's URL is the stack's output ApiUrl and that path.",
             "In SendGrid: Settings, Mail Settings, Event Webhooks, Create new webhook; paste the URL as Post URL.",
             "Choose the events to send: all of them; turn on Signed Event Webhook and save.",
             "Copy the verification key into the connection's secret.",
