@@ -165,6 +165,20 @@ class FakeDeliveryQueue:
         self.deliveries.append(delivery)
 
 
+class FakeOutside:
+    """The world as a dict of documents; `asked` is every address fetched."""
+
+    def __init__(self, **documents: bytes) -> None:
+        self.documents: dict[str, bytes] = documents
+        self.asked: list[str] = []
+
+    def fetch(self, url: str) -> bytes:
+        self.asked.append(url)
+        if url not in self.documents:
+            raise TryAgain("nobody answers")
+        return self.documents[url]
+
+
 def stream_record(event: Event, sequence: str, *, name: str = "INSERT", sk: str | None = None) -> dict[str, Any]:
     """A record of EventsTable's stream as Lambda hands it over."""
     keys = {"pk": {"S": "P#id:cust-1"}, "sk": {"S": sk or f"E#{event.event_id}"}}

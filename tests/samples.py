@@ -7,10 +7,11 @@ visibly in review, by
     python -m tests.samples --write
 
 Fields of the meta file: `title`, `provenance` (captured, vendor-docs or synthetic), `doc` (the vendor's page),
-`received_at`, and optionally `url` (default: the connection's webhook), `now` (when it is verified; default
-`received_at`), `signed_at` (default `received_at`), `unsigned` (send no proof), `base64` (arrives base64-encoded from
-API Gateway), `accepted` (the connection's secrets, for bodies whose signing key is not ours) and `[headers]`, which
-win over the ones signed here. Bodies are signed when loaded, with a throw-away secret that is derived, not stored.
+`received_at`, and optionally `method`, `url` (default: the connection's webhook), `query` (of that URL, as sent), `now`
+(when it is verified; default `received_at`), `signed_at` (default `received_at`), `unsigned` (send no proof), `base64`
+(arrives base64-encoded from API Gateway), `accepted` (the connection's secrets, for bodies whose signing key is not
+ours), `[settings]` of the connection, and `[headers]`, which win over the ones signed here. Bodies are signed when
+loaded, with a throw-away secret that is derived, not stored.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from espial.deliveries import Arrival, Connection, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
 from espial.normalise import Recordable, normalise
 from espial.signing import Secret
-from espial.sources import Export
+from espial.sources import Export, Source
 
 EVENTS = Path(__file__).parents[1] / "events"
 RANDOMNESS = b"espial sample library, never a real secret"
@@ -48,7 +50,7 @@ def connection(platform: str) -> Connection:
 
 
 def signed(platform: str, body: bytes, now: datetime) -> dict[str, str]:
-    """Fresh request headers for a body, lower-cased, accepted by `secret(platform).accepted`."""
+    """Fresh request headers for a JSON body, lower-cased, accepted by `secret(platform).accepted`."""
     return signing.sign(platform, secret(platform).signing, body, now)
 
 
@@ -74,7 +76,12 @@ class Case(Sample):
 
     @property
     def connection(self) -> Connection:
-        return connection(self.platform)
+        return replace(connection(self.platform), settings=self.meta.get("settings", {}))
+
+    @property
+    def source(self) -> Source:
+        """The platform's, as the sample's settings shape it."""
+        return sources.of(self.connection)
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -84,21 +91,12 @@ class Case(Sample):
 
     @property
     def headers(self) -> dict[str, str]:
-        return self.request_headers(secret(self.platform).signing, self.received_at)
+        return dict(self.delivery.headers)
 
-    @property
+    @cached_property
     def delivery(self) -> RawDelivery:
-        default = f"{PUBLIC_URL}/in/{self.platform}/{self.connection.name}"
-        return RawDelivery(
-            delivery_id=f"sample-{self.name}",
-            platform=self.platform,
-            connection=self.connection.name,
-            transport="tracking" if self.platform == "segment" else "webhook",
-            body=self.body,
-            received_at=self.received_at,
-            headers=self.headers,
-            url=self.meta.get("url", default),
-        )
+        url = self.meta.get("url", f"{PUBLIC_URL}/in/{self.platform}/{self.connection.name}")
+        return self.request(self.connection.name, url, secret(self.platform).signing, self.received_at)
 
     @property
     def arrival(self) -> Arrival:
@@ -114,14 +112,14 @@ class Case(Sample):
     def items(self) -> list[Item]:
         """What the delivery splits into; none where it cannot be split."""
         try:
-            return sources.load(self.platform).split(self.delivery)
+            return self.source.split(self.delivery)
         except MalformedDelivery:
             return []
 
     @property
     def recordables(self) -> list[Recordable]:
         """The events in it, without its bad items."""
-        source = sources.load(self.platform)
+        source = self.source
         found = []
         for item in self.items:
             try:
@@ -132,9 +130,9 @@ class Case(Sample):
 
     def outcome(self) -> list[dict[str, Any]]:
         """What comes of it: `refused`, or for each item `home` and `event`, or the reason it is `quarantined`."""
-        source = sources.load(self.platform)
+        source = self.source
         try:
-            source.verify(self.delivery, self.secrets, self.now)
+            source.verify(self.delivery, self.secrets, self.now, settings=self.connection.settings)
             items = source.split(self.delivery)
         except SignatureError:
             return [{"refused": "SignatureError"}]
@@ -144,7 +142,7 @@ class Case(Sample):
 
     def _outcome_of(self, item: Item) -> dict[str, Any]:
         try:
-            recordable = normalise(sources.load(self.platform), item, self.arrival)
+            recordable = normalise(self.source, item, self.arrival)
         except MalformedItem as exc:
             return {"quarantined": exc.reason, "path": exc.path}
         return {"home": recordable.home, "event": json.loads(recordable.body)}

@@ -15,6 +15,7 @@ from espial.services.receive_webhook import receive_webhook
 settings = wiring.receiver_settings()
 connections = wiring.connections(settings.store_bucket)
 queue = wiring.raw_queue()
+outside = wiring.outside()
 
 
 @metrics.log_metrics
@@ -24,4 +25,5 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
 
 
 def _receive(request: Request) -> Outcome:
-    return receive_webhook(request, connections, queue, public_url=settings.public_url, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    return receive_webhook(request, connections, queue, outside, public_url=settings.public_url, now=now)

@@ -20,7 +20,7 @@ from espial.services import record_export, sweep_exports
 from espial.services.record_export import ChunkRecorder
 from espial.services.split_export import Splitter
 from espial.services.sweep_exports import sweep
-from espial.verify import bearer_token
+from espial.verify.shared import bearer_token
 from tests.fakes import FakeConnections, FakeEventStore, FakeQuarantine
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)

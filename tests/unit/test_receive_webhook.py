@@ -18,7 +18,7 @@ from espial.errors import TryAgain
 from espial.gateway import read
 from espial.services import receive_webhook as module
 from espial.services.receive_webhook import receive_webhook
-from tests.fakes import FakeConnections, FakeDeliveryQueue
+from tests.fakes import FakeConnections, FakeDeliveryQueue, FakeOutside
 from tests.http_events import REQUEST_ID, http_event
 
 pytestmark = pytest.mark.disable_socket
@@ -56,9 +56,10 @@ class World:
     def __init__(self, connection=MAIN, secrets=FIRST_KEY):
         self.connections = FakeConnections(connection, secrets={connection.name: secrets})
         self.queue = FakeDeliveryQueue()
+        self.outside = FakeOutside()
 
     def receive(self, request):
-        return receive_webhook(request, self.connections, self.queue, public_url=PUBLIC, now=NOW)
+        return receive_webhook(request, self.connections, self.queue, self.outside, public_url=PUBLIC, now=NOW)
 
 
 def test_a_proven_delivery_is_queued_byte_for_byte_and_answered_200():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from espial.deliveries import RawDelivery
+from espial.deliveries import KEY_PARAMETER, RawDelivery
 from espial.errors import MalformedDelivery
 
 LIMIT = 1_048_576
@@ -26,6 +27,7 @@ LIMIT = 1_048_576
 DROPPED_HEADERS = frozenset({"authorization", "cookie", "x-api-key"})
 """They carry secrets, which never reach the archive."""
 
+_KEY = re.compile(rf"([?&]{KEY_PARAMETER}=)[^&#]*")
 ATTRIBUTE_TYPE = "String"
 ELSEWHERE = "s3"
 
@@ -70,6 +72,11 @@ def unpack(body: str, attributes: Mapping[str, str], fetch: Callable[[str], byte
         raise MalformedDelivery("unreadable_message", f"not a packed delivery: {type(exc).__name__}") from exc
 
 
+def _without_key(url: str) -> str:
+    """The parameter `key` may be the connection's secret."""
+    return _KEY.sub(r"\1", url) if KEY_PARAMETER in url else url
+
+
 def _facts(delivery: RawDelivery) -> str:
     headers = {name: value for name, value in delivery.headers.items() if name not in DROPPED_HEADERS}
     return json.dumps(
@@ -81,7 +88,7 @@ def _facts(delivery: RawDelivery) -> str:
             "received_at": delivery.received_at.isoformat(),
             "headers": headers,
             "method": delivery.method,
-            "url": delivery.url,
+            "url": _without_key(delivery.url),
             "mode": delivery.mode,
         },
         separators=(",", ":"),

@@ -47,6 +47,17 @@ class DeliveryQueue(Protocol):
         ...
 
 
+class Outside(Protocol):
+    """The little that the receivers ask of the world: a platform's public keys, and confirming a subscription."""
+
+    def fetch(self, url: str) -> bytes:
+        """What lies at an https address of a public host, up to 64 KB, kept for a while.
+
+        Raises TryAgain when it cannot be had now, SignatureError when it may not or does not exist.
+        """
+        ...
+
+
 class Recorded(StrEnum):
     """What became of one insert."""
 
@@ -295,7 +306,7 @@ class Runs(Protocol):
         ...
 
     def finish(self, run: Run, state: State, *, closed_at: datetime, reason: str = "", ended_by: str = "") -> bool:
-        """End a waiting run; False when it has moved on to another version or has already ended."""
+        """End a waiting run; False when it has moved on to another version or has already ended otherwise."""
         ...
 
 

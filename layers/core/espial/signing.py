@@ -9,9 +9,10 @@ from datetime import datetime
 from hashlib import sha256
 
 from espial import sources
+from espial.deliveries import RawDelivery
 from espial.verify import Secret
 
-__all__ = ["Secret", "new_secret", "sign"]
+__all__ = ["Secret", "new_secret", "sign", "signed"]
 
 
 def new_secret(platform: str, randomness: bytes) -> Secret:
@@ -23,9 +24,27 @@ def new_secret(platform: str, randomness: bytes) -> Secret:
     return sources.load(platform).verify.new_secret(seed)
 
 
-def sign(platform: str, signing: bytes, body: bytes, now: datetime) -> dict[str, str]:
-    """The request headers, lower-cased, with which the platform would post `body` at `now`.
+def signed(signing: bytes, delivery: RawDelivery, now: datetime) -> RawDelivery:
+    """The delivery with the proof its platform would give at `now`: in headers, lower-cased, in its body or URL.
 
     Raises UnknownConnection for an unknown platform.
     """
-    return {"content-type": "application/json"} | sources.load(platform).verify.sign(signing, body, now)
+    return sources.load(delivery.platform).verify.sign(signing, delivery, now)
+
+
+def sign(platform: str, signing: bytes, body: bytes, now: datetime) -> dict[str, str]:
+    """The headers, lower-cased, with which a platform that proves itself by headers would post JSON at `now`.
+
+    Raises UnknownConnection for an unknown platform.
+    """
+    headers = {"content-type": "application/json"}
+    delivery = RawDelivery(
+        delivery_id="signed",
+        platform=platform,
+        connection="",
+        transport="webhook",
+        body=body,
+        received_at=now,
+        headers=headers,
+    )
+    return dict(signed(signing, delivery, now).headers)

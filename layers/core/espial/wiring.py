@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         DeliveryQueue,
         EventBus,
         EventStore,
+        Outside,
         People,
         Published,
         Quarantine,
@@ -71,6 +72,14 @@ def aws(service: str) -> AwsClient:
 
 
 @cache
+def light(service: str) -> Any:
+    """What stands in for a boto3 client where every call counts (docs/decisions/0008-fewer-calls-to-a-mail.md)."""
+    from espial.stores.light_sdk import LightClient, LightS3
+
+    return (LightS3 if service == "s3" else LightClient)(aws(service), lambda: client(service))
+
+
+@cache
 def receiver_settings() -> ReceiverSettings:
     """What both receivers read."""
     from espial.settings import ReceiverSettings
@@ -96,12 +105,19 @@ def raw_queue() -> DeliveryQueue:
 
 
 @cache
+def outside() -> Outside:
+    """Keys and confirmations that lie at the platforms."""
+    from espial.stores.outside import PublicDocuments
+
+    return PublicDocuments()
+
+
+@cache
 def events_table(table: str) -> EventStore:
     """EventsTable."""
-    from espial.stores.dynamodb_http import LightDynamoDb
     from espial.stores.events_table import EventsTable
 
-    return EventsTable(LightDynamoDb(aws("dynamodb"), lambda: client("dynamodb")), table)
+    return EventsTable(light("dynamodb"), table)
 
 
 @cache
@@ -109,7 +125,7 @@ def archive(store_bucket: str) -> RawArchive:
     """The raw archive."""
     from espial.stores.archive import S3Archive
 
-    return S3Archive(client("s3"), store_bucket)
+    return S3Archive(light("s3"), store_bucket)
 
 
 @cache
@@ -132,7 +148,7 @@ def event_bus(bus: str) -> EventBus:
     """The bus that rules route from."""
     from espial.stores.bus import EventBridgeBus
 
-    return EventBridgeBus(client("events"), bus)
+    return EventBridgeBus(light("events"), bus)
 
 
 @cache
@@ -216,7 +232,7 @@ def people(table: str) -> People:
     """Who is who and what is known of them."""
     from espial.stores.people_table import PeopleTable
 
-    return PeopleTable(client("dynamodb"), table)
+    return PeopleTable(light("dynamodb"), table)
 
 
 @cache
@@ -224,7 +240,7 @@ def runs(table: str) -> Runs:
     """The runs of triggers."""
     from espial.stores.people_table import RunsTable
 
-    return RunsTable(client("dynamodb"), table)
+    return RunsTable(light("dynamodb"), table)
 
 
 @cache
@@ -232,7 +248,7 @@ def decisions(table: str) -> Decisions:
     """Why each message was or was not sent."""
     from espial.stores.people_table import DecisionsTable
 
-    return DecisionsTable(client("dynamodb"), table)
+    return DecisionsTable(light("dynamodb"), table)
 
 
 @cache
@@ -241,7 +257,7 @@ def timers(settings: WaitSettings) -> Timers:
     from espial.stores.timers import SqsAndSchedulerTimers
 
     return SqsAndSchedulerTimers(
-        lambda: client("sqs"),
+        lambda: light("sqs"),
         lambda: client("scheduler"),
         queue_url=settings.send_queue_url,
         queue_arn=settings.send_queue_arn,
@@ -312,4 +328,4 @@ def claims(table: str) -> Claims:
     """The right to send an occasion's message."""
     from espial.stores.claims_table import ClaimsTable
 
-    return ClaimsTable(client("dynamodb"), table)
+    return ClaimsTable(light("dynamodb"), table)

@@ -19,6 +19,7 @@ from espial.cli.secrets import kept_file, signing_secrets
 from espial.cli.stack import Failed, Stack
 from espial.definitions import load
 from espial.definitions.models import TRACKING, ConnectionDefinition
+from espial.deliveries import RawDelivery
 
 TIMEOUT_SECONDS = 30
 PREFERRED = "all-types"
@@ -45,9 +46,10 @@ def send_sample(  # noqa: PLR0917 - options of a command
         path = urlsplit(sample.meta.get("url", "")).path or target.path
     except ValueError as exc:
         raise Failed(str(exc)) from exc
-    headers = sample.request_headers(_signer(target, sample), datetime.now(UTC))
-    base = url or (stack.tracking_url if platform == TRACKING else stack.api_url)
-    answer, milliseconds = _post(base if url else base + path, headers, sample.body)
+    signer = _signer(target, sample)
+    address = url or (stack.tracking_url if platform == TRACKING else stack.api_url) + path
+    request = sample.request(target.name, address, signer, datetime.now(UTC))
+    answer, milliseconds = _post(request)
     say(f"{sample.name}: {len(sample.body):,} bytes to {path}")
     said = f": {plain(answer.text[:200])}" if answer.text else ""
     say(f"{answer.status_code} {answer.reason_phrase} in {milliseconds:.0f} ms{said}")
@@ -84,15 +86,16 @@ def _signer(connection: ConnectionDefinition, sample: Sample) -> bytes | None:
     return kept["signing"].encode()
 
 
-def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[httpx.Response, float]:
+def _post(request: RawDelivery) -> tuple[httpx.Response, float]:
     """The answer and how long it took, in milliseconds. Raises Failed when there is none."""
+    url, headers = request.url, dict(request.headers)
     parts = urlsplit(url)
     if parts.hostname and parts.hostname.endswith(".localhost"):  # not every resolver knows these names
         headers = {**headers, "host": parts.netloc}
         url = parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl()
     started = time.monotonic()
     try:
-        answer = httpx.post(url, headers=headers, content=body, timeout=TIMEOUT_SECONDS)
+        answer = httpx.request(request.method, url, headers=headers, content=request.body, timeout=TIMEOUT_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise Failed(f"{url}: no answer: {exc}") from exc
     return answer, (time.monotonic() - started) * 1000

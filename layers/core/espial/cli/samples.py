@@ -6,13 +6,15 @@ The meta file is described in `tests/samples.py`; a sample without one is a plai
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from espial import signing
+from espial.definitions.models import TRACKING
+from espial.deliveries import RawDelivery
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,27 @@ class Sample:
         lag: timedelta = self.meta["signed_at"] - self.meta["received_at"] if "signed_at" in self.meta else timedelta()
         return lag
 
-    def request_headers(self, signer: bytes | None, received_at: datetime) -> dict[str, str]:
-        """Lower-cased; signed for this receipt unless there is no signer. What the sample says of its own wins."""
-        headers = {"content-type": "application/json"}
-        if signer is not None and not self.unsigned:
-            headers |= signing.sign(self.platform, signer, self.body, received_at + self.lag)
+    def request(self, connection: str, url: str, signer: bytes | None, received_at: datetime) -> RawDelivery:
+        """The delivery as it comes to a connection's `url` at `received_at`: signed for that receipt.
+
+        Without a signer it proves nothing. The sample's own query, method and headers win.
+        """
         own: dict[str, str] = self.meta.get("headers", {})
-        return headers | own
+        query = self.meta.get("query", "")
+        delivery = RawDelivery(
+            delivery_id=f"sample-{self.name}",
+            platform=self.platform,
+            connection=connection,
+            transport="tracking" if self.platform == TRACKING else "webhook",
+            body=self.body,
+            received_at=received_at,
+            headers={"content-type": "application/json", **own},
+            method=self.meta.get("method", "POST"),
+            url=f"{url}?{query}" if query else url,
+        )
+        if signer is not None and not self.unsigned:
+            delivery = signing.signed(signer, delivery, received_at + self.lag)
+        return replace(delivery, headers={**delivery.headers, **own})
 
     def beside(self, suffix: str) -> Path:
         """Another file of the same sample."""

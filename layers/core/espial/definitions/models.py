@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from espial import senders, sources
+from espial.deliveries import Connection
 
 TRACKING = "segment"
 """The platform whose calls come to `/v1/<call>` from sites and apps, each with its connection's write key."""
@@ -176,6 +177,14 @@ class ConnectionDefinition(Definition):
         origins = self.settings.get("allowed_origins", [])
         if not isinstance(origins, list) or not all(map(_is_origin, origins)):
             raise ValueError("settings.allowed_origins: must be a list of origins such as `https://shop.example.com`")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_that_shape_the_source(self) -> Self:
+        try:
+            sources.of(Connection(name=self.name, platform=self.platform, settings=self.settings))
+        except ValueError as exc:
+            raise ValueError(f"settings: {exc}") from exc
         return self
 
     def published(self) -> dict[str, Any]:

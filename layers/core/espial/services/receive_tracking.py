@@ -18,7 +18,7 @@ from espial.deliveries import Connection, RawDelivery, Reply
 from espial.errors import MalformedDelivery, TooLarge, TryAgain
 from espial.gateway import Outcome, Refusal, Request, retry_after, url_of
 from espial.sources.segment import CALLS, MAX_BATCH_BYTES, MAX_CALL_BYTES, problem, split, write_key
-from espial.verify import basic_write_key
+from espial.verify.shared import basic_write_key
 
 if TYPE_CHECKING:  # at run time the ports would bring the whole event model
     from espial.ports import Connections, DeliveryQueue

@@ -11,7 +11,8 @@ from espial.errors import SignatureError, TryAgain, UnknownConnection
 from espial.gateway import Outcome, Refusal, Request, retry_after, url_of
 
 if TYPE_CHECKING:  # at run time the ports would bring the whole event model
-    from espial.ports import Connections, DeliveryQueue
+    from espial.ports import Connections, DeliveryQueue, Outside
+    from espial.sources import Source
 
 MAX_BODY = 6_000_000
 """Bytes. Lambda takes 6 MiB with everything around the body, so what is bigger cannot arrive there whole."""
@@ -20,23 +21,33 @@ ACCEPTED = Reply(body='{"accepted":true}', headers={"content-type": "application
 
 
 def receive_webhook(
-    request: Request, connections: Connections, queue: DeliveryQueue, *, public_url: str, now: datetime
+    request: Request,
+    connections: Connections,
+    queue: DeliveryQueue,
+    outside: Outside,
+    *,
+    public_url: str,
+    now: datetime,
 ) -> Outcome:
     """The verdict on one request to `/in/{platform}/{connection}`; 200 only once it is durable.
 
-    404 unknown or disabled, 413 too big, 405 neither a delivery nor the platform's probe, 401 not proven (nothing
-    kept, nothing explained), 503 when queue or secrets are away.
+    404 unknown or disabled, 413 too big, 405 neither a delivery nor the platform's probe, 401 not proven (or what
+    the platform takes for "again"; nothing kept, nothing explained), 503 when queue, secrets or keys are away.
     """
     connection: Connection | None = None
-    detail = ""
+    detail, unproven = "", 401
     try:
         connection = connections.find(request.path["platform"], request.path["connection"])
         delivery = _delivery(request, connection, public_url, now)
-        reply, reason = _admit(delivery, connection, connections, queue, now)
+        source = sources.of(connection)
+        unproven = source.unproven
+        reply, reason = _admit(
+            source, delivery, connection, connections=connections, queue=queue, outside=outside, now=now
+        )
     except UnknownConnection:
         reply, reason = Reply(status=404), "unknown_connection"
     except SignatureError as exc:
-        reply, reason, detail = Reply(status=401), "bad_signature", str(exc)
+        reply, reason, detail = Reply(status=unproven), "bad_signature", str(exc)
     except TryAgain as exc:
         reply, reason, detail = Reply(status=503, headers=retry_after(exc)), "try_again", str(exc)
     except Refusal as exc:
@@ -60,17 +71,29 @@ def _delivery(request: Request, connection: Connection, public_url: str, now: da
 
 
 def _admit(
-    delivery: RawDelivery, connection: Connection, connections: Connections, queue: DeliveryQueue, now: datetime
+    source: Source,
+    delivery: RawDelivery,
+    connection: Connection,
+    *,
+    connections: Connections,
+    queue: DeliveryQueue,
+    outside: Outside,
+    now: datetime,
 ) -> tuple[Reply, str]:
-    source = sources.load(connection.platform)
     if len(delivery.body) > MAX_BODY:
         raise Refusal(413, "too_large", f"over {MAX_BODY} bytes")
     secrets = connections.secrets(connection)
     if source.handshake and (reply := source.handshake(delivery, secrets)):
         return reply, "handshake"
-    if delivery.method != "POST":
-        raise Refusal(405, "method_not_allowed", "neither POST nor the platform's probe", {"allow": "POST"})
+    if delivery.method not in source.methods:
+        allow = {"allow": ", ".join(sorted(source.methods))}
+        raise Refusal(405, "method_not_allowed", "neither a report nor the platform's probe", allow)
     if not connection.unsigned:
-        source.verify(delivery, secrets, now, max_age=connection.settings.get("max_age_seconds"))
+        named = () if secrets else source.verify.key_urls(delivery)
+        keys = [outside.fetch(url) for url in named]
+        source.verify(delivery, (*secrets, *keys), now, settings=connection.settings)
+        if source.confirm and (url := source.confirm(delivery, connection.settings)):
+            outside.fetch(url)
+            return ACCEPTED, "confirmed"
     queue.put(delivery)
-    return ACCEPTED, "accepted"
+    return (source.accepted(delivery) if source.accepted else ACCEPTED), "accepted"

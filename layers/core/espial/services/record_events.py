@@ -101,7 +101,7 @@ def _archived(
 
 def _reports(delivery: RawDelivery, raw: str, connections: Connections) -> Iterator[Report]:
     connection = connections.find(delivery.platform, delivery.connection)
-    source = sources.load(delivery.platform)
+    source = sources.of(connection)
     arrival = Arrival(
         connection=connection,
         transport=delivery.transport,

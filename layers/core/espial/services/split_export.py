@@ -120,8 +120,8 @@ class Splitter:
 def owner(key: str, connections: Connections) -> tuple[Connection, Source]:
     """Whose file it is, by `exports/<platform>/<connection>/…`. Raises UnknownConnection."""
     platform, name = names(key)
-    source = sources.load(platform)
-    return connections.find(platform, name), source
+    connection = connections.find(platform, name)
+    return connection, sources.of(connection)
 
 
 def names(key: str) -> tuple[str, str]:

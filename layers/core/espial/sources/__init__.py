@@ -15,7 +15,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from espial.deliveries import Arrival, Item, RawDelivery, Reply
+from espial.deliveries import Arrival, Connection, Item, RawDelivery, Reply
 from espial.errors import UnknownConnection
 from espial.verify import Scheme
 from espial.vocabulary import EventType
@@ -55,10 +55,10 @@ class Source:
     """A platform: how to prove, split, read and identify what it reports.
 
     name          equals the module name.
-    verify        a scheme of `espial.verify`: called with (delivery, secrets, now, max_age=None) it returns None or
+    verify        a scheme of `espial.verify`: called with (delivery, secrets, now, settings=...) it returns None or
                   raises SignatureError, whatever the bytes; it also signs as the platform does.
-                  `max_age` is the connection's setting `max_age_seconds`.
-    split         exact body bytes -> items, cheap and total; raises MalformedDelivery if the envelope is unreadable.
+    split         the delivery's exact bytes -> items, cheap and total: one item an event (a report about several
+                  recipients is several), none for pings; raises MalformedDelivery if the envelope is unreadable.
     event_types   the platform's vocabulary -> ours; docs, matrix and tests read it. Unlisted becomes `unknown`.
     normalise     (item, arrival) -> canonical fields; raises MalformedItem(reason, path=...) if it must.
     identity      item -> the parts that make two reports the same event, whatever the transport or retry.
@@ -67,7 +67,15 @@ class Source:
     send_key      item -> what ties a response to its send, or None; equal for both.
     exports       row kind -> function (row, export) -> item: bucket rows become the webhook's item shape, so that
                   there is one normaliser. The key is the container row kind of `espial.exports` (`avro`, `csv` …).
-    handshake     the platform's probe (HEAD, GET challenge …) -> a reply, or None if this is not one.
+    handshake     the platform's probe (HEAD, GET challenge …) -> a reply, or None if this is not one. Asked before
+                  anything is proven: it may repeat what the probe says, and keep or promise nothing.
+    methods       how the platform posts, when not by POST alone. What a GET reports stands in `RawDelivery.url`.
+    confirm       a proven delivery and the connection's settings -> the address that has to be fetched to complete
+                  a subscription, checked to be the vendor's own; None for all others. It is not recorded then.
+    accepted      a proven delivery that is durable now -> the answer, where the platform expects a certain one.
+    unproven      the status that a delivery without proof is answered with: not 401 where that loses events.
+    configured    the connection's settings -> the source to use instead, for platforms whose shape is the user's
+                  own; raises ValueError for settings that do not do.
     """
 
     name: str
@@ -81,6 +89,11 @@ class Source:
     send_key: Callable[[Item], str | None] = lambda _item: None
     exports: Mapping[str, Callable[[Mapping[str, Any], Export], Item]] = field(default_factory=dict)
     handshake: Callable[[RawDelivery, Sequence[bytes]], Reply | None] | None = None
+    methods: frozenset[str] = frozenset({"POST"})
+    confirm: Callable[[RawDelivery, Mapping[str, Any]], str | None] | None = None
+    accepted: Callable[[RawDelivery], Reply] | None = None
+    unproven: int = 401
+    configured: Callable[[Mapping[str, Any]], Source] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,3 +113,9 @@ def load(name: str) -> Source:
         raise UnknownConnection(f"no platform named {name!r}")
     source: Source = import_module(f"espial.sources.{name}").SOURCE
     return source
+
+
+def of(connection: Connection) -> Source:
+    """The source of a connection's platform, as its settings shape it. Raises UnknownConnection as `load` does."""
+    source = load(connection.platform)
+    return source.configured(connection.settings) if source.configured else source

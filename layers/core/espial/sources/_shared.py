@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
-from espial.errors import MalformedItem
+import orjson
+
+from espial.deliveries import KEY_PARAMETER, Item, RawDelivery
+from espial.errors import MalformedDelivery, MalformedItem
 
 EARLIEST = 946_684_800  # 2000-01-01
 LATEST = 4_102_444_800  # 2100-01-01
+MOST_FIELDS = 10_000
+"""Fields of a form or query."""
+DEEPEST = 8
+"""Brackets in the name of a form's field; what lies deeper is left flat."""
+_FRACTION = re.compile(r"(\.\d{1,6})\d*")
+_BRACKETED = re.compile(r"[^\[\]]+(?:\[[^\[\]]*\])+")
+_BRACKETS = re.compile(r"[^\[\]]+(?=\[|$)|\[[^\[\]]*\]")
 
 
 def text(value: Any) -> str | None:
@@ -64,3 +77,122 @@ def epoch(value: Any, path: str) -> datetime:
 def _instant(second: int) -> datetime:
     """Cached: the events of one delivery share few seconds."""
     return datetime.fromtimestamp(second, UTC)
+
+
+def instant(value: Any, path: str) -> datetime:
+    """An ISO 8601 instant as platforms write it: any number of fractional digits, a space for the T, no zone for UTC.
+
+    Raises MalformedItem naming `path` if it is missing, not one, or outside the years 2000 to 2099.
+    """
+    if type(value) is not str:
+        raise MalformedItem("bad_timestamp", f"{path} is missing or not an instant", path)
+    return _iso(value, path)
+
+
+@lru_cache(maxsize=4096)
+def _iso(value: str, path: str) -> datetime:
+    """Cached: the events of one delivery share few instants."""
+    given = _FRACTION.sub(r"\1", value.strip())
+    try:
+        found = datetime.fromisoformat(given)
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise MalformedItem("bad_timestamp", f"{path} is not an instant", path) from exc
+    if not 2000 <= found.year < 2100:
+        raise MalformedItem("bad_timestamp", f"{path} is outside the years 2000 to 2099", path)
+    return found
+
+
+def milliseconds(value: Any, path: str) -> datetime:
+    """Milliseconds since 1970 UTC, a number or its text, as an instant. Raises MalformedItem as `epoch` does."""
+    try:
+        number = float(value) if type(value) in (int, float, str) else None
+    except (ValueError, OverflowError):
+        number = None
+    if number is None:
+        raise MalformedItem("bad_timestamp", f"{path} is missing or not a number of milliseconds", path)
+    return epoch(number / 1000, path)
+
+
+def document(delivery: RawDelivery) -> Any:
+    """The body as JSON; 64-bit numbers stay exact. Raises MalformedDelivery."""
+    try:
+        return orjson.loads(delivery.body)
+    except orjson.JSONDecodeError as exc:
+        raise MalformedDelivery("not_json", str(exc)) from exc
+
+
+def lone_object(delivery: RawDelivery) -> list[Item]:
+    """One JSON object a delivery. Raises MalformedDelivery for anything else."""
+    found = document(delivery)
+    if not isinstance(found, dict):
+        raise MalformedDelivery("not_an_object", "the body is not a JSON object")
+    return [found]
+
+
+def objects(delivery: RawDelivery) -> list[Item]:
+    """A JSON array's items, whatever they are; a lone object counts as an array of one. Raises MalformedDelivery."""
+    found = document(delivery)
+    if isinstance(found, dict):
+        return [found]
+    if not isinstance(found, list):
+        raise MalformedDelivery("not_an_array", "the body is neither a JSON array nor an object")
+    return found
+
+
+def lines(delivery: RawDelivery) -> list[Any]:
+    """The documents of newline-delimited JSON, empty lines left out. Raises MalformedDelivery naming the line."""
+    found = []
+    for number, line in enumerate(delivery.body.splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(orjson.loads(line))
+            except orjson.JSONDecodeError as exc:
+                raise MalformedDelivery("not_json", f"line {number}: {exc}", f"line {number}") from exc
+    return found
+
+
+def form(delivery: RawDelivery) -> list[tuple[str, str]]:
+    """The fields of a form post in order, blank ones too. Raises MalformedDelivery for what is none, or no UTF-8."""
+    return _pairs(delivery.body, "the body")
+
+
+def query(delivery: RawDelivery) -> list[tuple[str, str]]:
+    """The parameters of the URL in order, blank ones too, without the secret. Raises MalformedDelivery."""
+    return [pair for pair in _pairs(urlsplit(delivery.url).query.encode(), "the query") if pair[0] != KEY_PARAMETER]
+
+
+def _pairs(encoded: bytes, what: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(encoded.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+    except ValueError as exc:  # UnicodeDecodeError too
+        raise MalformedDelivery("not_a_form", f"{what} is not a form in UTF-8: {exc}") from exc
+
+
+def nested(pairs: Iterable[tuple[str, str]]) -> Item:
+    """Bracketed names (`data[merges][FNAME]`, `list[]`) as nested objects and lists, the PHP way.
+
+    A name without brackets, and whatever is malformed in them, stays as it is; of repeated names the last counts,
+    but for `[]`, which appends. A list is an object keyed "0", "1" … while it grows and becomes one at the end
+    if its keys are just these.
+    """
+    root: dict[str, Any] = {}
+    for name, value in pairs:
+        head, *rest = _BRACKETS.findall(name) if _BRACKETED.fullmatch(name) else [name]
+        place, key = root, head
+        for step in rest[:DEEPEST]:
+            inner = place.get(key)
+            if not isinstance(inner, dict):
+                inner = place[key] = {}
+            place, key = inner, step.strip("[]") or str(len(inner))
+        place[key] = value
+    return {name: _listed(value) for name, value in root.items()}
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _listed(one) for name, one in value.items()}
+    if inner and all(name == str(place) for place, name in enumerate(inner)):
+        return list(inner.values())
+    return inner

@@ -32,7 +32,7 @@ from espial.sources._braze_tables import (
     minor_units,
 )
 from espial.sources._shared import email, epoch, phone, text
-from espial.verify import bearer_token
+from espial.verify.shared import bearer_token
 from espial.vocabulary import EventType
 
 TEST_ID = "f47ac10b-58cc-4372-a567-0e02b2c3d479"

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from espial import verify
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 from espial.sources import Docs, EventFields, Source
 from espial.sources._shared import EARLIEST, LATEST, email, phone, text
-from espial.verify import basic_write_key
+from espial.verify import shared
+from espial.verify.shared import basic_write_key
 from espial.vocabulary import EventType
 
 MAX_CALL_BYTES = 32 * 1024
@@ -361,7 +361,7 @@ def person_order(item: Item) -> tuple[str, ...]:
 
 SOURCE = Source(
     name="segment",
-    verify=verify.write_key(lambda delivery: write_key(delivery.headers, delivery.body)),
+    verify=shared.write_key(lambda delivery: write_key(delivery.headers, delivery.body)),
     split=split,
     event_types=EVENT_TYPES,
     normalise=normalise,

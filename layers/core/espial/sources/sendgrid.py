@@ -15,7 +15,7 @@ from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 from espial.sources import Docs, EventFields, Source
 from espial.sources._shared import email, epoch, text
-from espial.verify import ecdsa_timestamped
+from espial.verify.public_keys import ecdsa_timestamped
 from espial.vocabulary import EventType
 
 DAY = 86_400.0
