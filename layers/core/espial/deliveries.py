@@ -14,8 +14,8 @@ from typing import Any
 Item = dict[str, Any]
 """One report in the platform's own words."""
 
-KEY_PARAMETER = "key"
-"""The parameter of a webhook's URL that may hold its secret, for platforms that can show none elsewhere."""
+SECRET_PARAMETERS = frozenset({"key", "access_token"})
+"""Parameters of a webhook's URL that may hold its secret, for platforms that can show none elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,16 +18,18 @@ from typing import NamedTuple
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from espial.deliveries import KEY_PARAMETER, RawDelivery
+from espial.deliveries import SECRET_PARAMETERS, RawDelivery
 from espial.errors import MalformedDelivery
 
 LIMIT = 1_048_576
 """Bytes of an SQS message: body and attributes with their names and types (SQS quotas, 1 MiB since 2025)."""
 
-DROPPED_HEADERS = frozenset({"authorization", "cookie", "x-api-key"})
+DROPPED_HEADERS = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "x-amz-firehose-access-key", "x-api-key"}
+)
 """They carry secrets, which never reach the archive."""
 
-_KEY = re.compile(rf"([?&]{KEY_PARAMETER}=)[^&#]*")
+_SECRET = re.compile(rf"([?&](?:{'|'.join(sorted(SECRET_PARAMETERS))})=)[^&#]*")
 ATTRIBUTE_TYPE = "String"
 ELSEWHERE = "s3"
 
@@ -72,9 +74,9 @@ def unpack(body: str, attributes: Mapping[str, str], fetch: Callable[[str], byte
         raise MalformedDelivery("unreadable_message", f"not a packed delivery: {type(exc).__name__}") from exc
 
 
-def _without_key(url: str) -> str:
-    """The parameter `key` may be the connection's secret."""
-    return _KEY.sub(r"\1", url) if KEY_PARAMETER in url else url
+def _without_secret(url: str) -> str:
+    """Some platforms can show the connection's secret nowhere else."""
+    return _SECRET.sub(r"\1", url) if "?" in url else url
 
 
 def _facts(delivery: RawDelivery) -> str:
@@ -88,7 +90,7 @@ def _facts(delivery: RawDelivery) -> str:
             "received_at": delivery.received_at.isoformat(),
             "headers": headers,
             "method": delivery.method,
-            "url": _without_key(delivery.url),
+            "url": _without_secret(delivery.url),
             "mode": delivery.mode,
         },
         separators=(",", ":"),

@@ -5,12 +5,14 @@ Everything is deterministic: randomness and time come as arguments, and ECDSA si
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from espial import sources
-from espial.deliveries import RawDelivery
-from espial.verify import Secret
+from espial.deliveries import Connection, RawDelivery
+from espial.verify import NO_SETTINGS, Secret
 
 __all__ = ["Secret", "new_secret", "sign", "signed"]
 
@@ -24,12 +26,15 @@ def new_secret(platform: str, randomness: bytes) -> Secret:
     return sources.load(platform).verify.new_secret(seed)
 
 
-def signed(signing: bytes, delivery: RawDelivery, now: datetime) -> RawDelivery:
+def signed(
+    signing: bytes, delivery: RawDelivery, now: datetime, settings: Mapping[str, Any] = NO_SETTINGS
+) -> RawDelivery:
     """The delivery with the proof its platform would give at `now`: in headers, lower-cased, in its body or URL.
 
-    Raises UnknownConnection for an unknown platform.
+    `settings` are the connection's. Raises UnknownConnection for an unknown platform.
     """
-    return sources.load(delivery.platform).verify.sign(signing, delivery, now)
+    connection = Connection(name=delivery.connection, platform=delivery.platform, settings=settings)
+    return sources.of(connection).verify.sign(signing, delivery, now)
 
 
 def sign(platform: str, signing: bytes, body: bytes, now: datetime) -> dict[str, str]:

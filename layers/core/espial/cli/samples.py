@@ -73,7 +73,8 @@ class Sample:
             url=f"{url}?{query}" if query else url,
         )
         if signer is not None and not self.unsigned:
-            delivery = signing.signed(signer, delivery, received_at + self.lag)
+            settings = self.meta.get("settings", {})
+            delivery = signing.signed(signer, delivery, received_at + self.lag, settings)
         return replace(delivery, headers={**delivery.headers, **own})
 
     def beside(self, suffix: str) -> Path:

@@ -34,7 +34,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REFERENCE = re.compile(r"(?:secretsmanager:espial/[A-Za-z0-9/_+=.@-]{1,505}|ssm:/espial/[A-Za-z0-9/_.-]{1,1003})")
 """The functions may read these names only, so any other would answer platforms 503 for ever."""
 
-_SECRET_SETTING = re.compile(r"secret|password|token|(?:api|write|private|signing)_?key", re.IGNORECASE)
+_SECRET_SETTING = re.compile(
+    r"(?!.*_header$).*(?:secret|password|token|(?:api|write|private|signing)_?key)", re.IGNORECASE
+)
 
 
 def _name(value: str) -> str:
@@ -164,7 +166,7 @@ class ConnectionDefinition(Definition):
     @model_validator(mode="after")
     def _no_secret_among_settings(self) -> Self:
         for key, value in self.settings.items():
-            if _SECRET_SETTING.search(key) and not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
+            if _SECRET_SETTING.match(key) and not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
                 raise ValueError(f"settings.{key}: reads like a secret; put its reference under `secrets`")
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,15 @@ def _delivery(request: Request, connection: Connection, public_url: str, now: da
     )
 
 
+def _without_secret(delivery: RawDelivery, connection: Connection) -> RawDelivery:
+    """The header that the connection's setting says to hold its secret is not kept."""
+    named = connection.settings.get("secret_header")
+    if not isinstance(named, str):
+        return delivery
+    kept = {name: value for name, value in delivery.headers.items() if name != named.lower()}
+    return replace(delivery, headers=kept)
+
+
 def _admit(
     source: Source,
     delivery: RawDelivery,
@@ -95,5 +105,5 @@ def _admit(
         if source.confirm and (url := source.confirm(delivery, connection.settings)):
             outside.fetch(url)
             return ACCEPTED, "confirmed"
-    queue.put(delivery)
+    queue.put(_without_secret(delivery, connection))
     return (source.accepted(delivery) if source.accepted else ACCEPTED), "accepted"

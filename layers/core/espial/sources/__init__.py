@@ -41,12 +41,19 @@ something that a retry changes (a clock correction); it is not kept.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Docs:
-    """What the platform's generated page says."""
+    """What the platform's generated page says.
+
+    setup      the steps in the vendor's console, in order.
+    secret     what it is and in which form it is stored.
+    answers    what makes the platform deliver again, stop or switch the webhook off, and how long it waits.
+    notes      what a user must know of its events, one sentence each; what is not confirmed says so.
+    """
 
     title: str
     url: str
     setup: tuple[str, ...] = ()
     secret: str = ""
+    answers: str = ""
     notes: tuple[str, ...] = ()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
-from espial.deliveries import KEY_PARAMETER, Item, RawDelivery
+from espial.deliveries import SECRET_PARAMETERS, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 
 EARLIEST = 946_684_800  # 2000-01-01
@@ -20,7 +20,10 @@ MOST_FIELDS = 10_000
 """Fields of a form or query."""
 DEEPEST = 8
 """Brackets in the name of a form's field; what lies deeper is left flat."""
-_FRACTION = re.compile(r"(\.\d{1,6})\d*")
+MILLISECONDS = 100_000_000_000
+"""From here on a number of time is taken for milliseconds: as seconds it would lie in the year 5138."""
+_ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)", re.ASCII)
+_REPLY_CODE = re.compile(r"\s*([245]\d\d)\b", re.ASCII)
 _BRACKETED = re.compile(r"[^\[\]]+(?:\[[^\[\]]*\])+")
 _BRACKETS = re.compile(r"[^\[\]]+(?=\[|$)|\[[^\[\]]*\]")
 
@@ -42,8 +45,8 @@ def email(value: Any) -> str | None:
 def phone(value: Any) -> str | None:
     """A number as E.164 where it says its country (`+` or `00`), else trimmed as given; None if there is none."""
     given = text(value)
-    if given is None:
-        return None
+    if given is None or (given[0] == "+" and given[1:].isdigit()):  # none, or E.164 already
+        return given
     digits = "".join(filter(str.isdigit, given))
     if given.startswith("+") and digits:
         return f"+{digits}"
@@ -86,16 +89,10 @@ def instant(value: Any, path: str) -> datetime:
     """
     if type(value) is not str:
         raise MalformedItem("bad_timestamp", f"{path} is missing or not an instant", path)
-    return _iso(value, path)
-
-
-@lru_cache(maxsize=4096)
-def _iso(value: str, path: str) -> datetime:
-    """Cached: the events of one delivery share few instants."""
-    given = _FRACTION.sub(r"\1", value.strip())
     try:
-        found = datetime.fromisoformat(given)
-        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        found = datetime.fromisoformat(value.strip())  # digits past the microseconds are left out
+        if found.tzinfo is not UTC:
+            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError) as exc:
         raise MalformedItem("bad_timestamp", f"{path} is not an instant", path) from exc
     if not 2000 <= found.year < 2100:
@@ -112,6 +109,42 @@ def milliseconds(value: Any, path: str) -> datetime:
     if number is None:
         raise MalformedItem("bad_timestamp", f"{path} is missing or not a number of milliseconds", path)
     return epoch(number / 1000, path)
+
+
+def seconds_or_milliseconds(value: Any, path: str) -> datetime:
+    """Either of them, told apart by size, for platforms that write both. Raises MalformedItem as `epoch` does."""
+    try:
+        long = type(value) in (int, float, str) and float(value) >= MILLISECONDS
+    except (ValueError, OverflowError):
+        long = False
+    return milliseconds(value, path) if long else epoch(value, path)
+
+
+def smtp_code(reply: Any) -> str | None:
+    """The enhanced status code (`5.1.1`) in a mail server's reply, else the reply code it starts with, else None."""
+    found = _ENHANCED.search(reply) or _REPLY_CODE.match(reply) if type(reply) is str else None
+    return found[1] if found else None
+
+
+def json_object(value: Any) -> dict[str, Any] | None:
+    """An object, itself or as JSON text (metadata, as many platforms hand it back); None for anything else."""
+    if type(value) is str and value.lstrip()[:1] == "{":
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def inner(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object under a name; empty where it is missing, null or something else."""
+    found = item.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def present(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Only those that say something: neither None nor empty."""
+    return {name: fact for name, fact in facts.items() if fact or fact is False or fact == 0}
 
 
 def document(delivery: RawDelivery) -> Any:
@@ -159,7 +192,8 @@ def form(delivery: RawDelivery) -> list[tuple[str, str]]:
 
 def query(delivery: RawDelivery) -> list[tuple[str, str]]:
     """The parameters of the URL in order, blank ones too, without the secret. Raises MalformedDelivery."""
-    return [pair for pair in _pairs(urlsplit(delivery.url).query.encode(), "the query") if pair[0] != KEY_PARAMETER]
+    given = urlsplit(delivery.url).query.encode("utf-8", "surrogatepass")
+    return [pair for pair in _pairs(given, "the query") if pair[0] not in SECRET_PARAMETERS]
 
 
 def _pairs(encoded: bytes, what: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from hashlib import new as new_hash
 from typing import Any, NamedTuple
 
 from espial.deliveries import RawDelivery
@@ -70,6 +71,37 @@ def hmac_signature(
             code.update(part)
         return code.digest()
 
+    return _keyed(mac=mac, read=read, write=write, keys=keys, default_max_age=default_max_age, new_secret=new_secret)
+
+
+def keyed_digest(
+    *,
+    read: Callable[[RawDelivery], Shown],
+    write: Callable[[RawDelivery, datetime, Mac], RawDelivery],
+    algorithm: str,
+    default_max_age: float = MINUTES_5,
+) -> Scheme:
+    """A plain hash of the message with the secret itself standing between its parts (no HMAC; Unisender Go).
+
+    `read` and `write` as for `hmac_signature`. Where the secret comes last, the last part is empty. Who has seen a
+    hash like this can continue it: `read` must refuse what was appended (by parsing the body, say).
+    """
+
+    def mac(key: bytes, message: Iterable[bytes]) -> bytes:
+        return new_hash(algorithm, key.join(message), usedforsecurity=False).digest()
+
+    return _keyed(mac=mac, read=read, write=write, keys=as_it_is, default_max_age=default_max_age, new_secret=token)
+
+
+def _keyed(
+    *,
+    mac: Callable[[bytes, Iterable[bytes]], bytes],
+    read: Callable[[RawDelivery], Shown],
+    write: Callable[[RawDelivery, datetime, Mac], RawDelivery],
+    keys: Callable[[bytes], Sequence[bytes]],
+    default_max_age: float,
+    new_secret: Callable[[bytes], Secret],
+) -> Scheme:
     def verify(
         delivery: RawDelivery,
         secrets: Sequence[bytes],
@@ -130,12 +162,13 @@ def _base64_key(secret: bytes) -> tuple[bytes, ...]:
     return as_it_is(key)
 
 
-def standard_webhooks(*prefixes: str) -> Scheme:
+def standard_webhooks(*prefixes: str, bare: bool = False, default_max_age: float = MINUTES_5) -> Scheme:
     """Standard Webhooks 1.0, symmetric: `<prefix>-id`, `-timestamp`, `-signature`; HMAC over `id.timestamp.body`.
 
     The signature header is a list, separated by spaces, of `v1,<base64>`; any right one suffices, other versions
     are passed over. A bare base64 is taken for v1. Secrets are `whsec_<base64>` or base64 alone. `prefixes` are tried
-    in order (`webhook`, `svix`), the first one signs.
+    in order (`webhook`, `svix`), the first one signs; `bare` for who writes signature and secret without their
+    prefixes (Sweego).
     """
 
     def read(delivery: RawDelivery) -> Shown:
@@ -152,12 +185,14 @@ def standard_webhooks(*prefixes: str) -> Scheme:
     def write(delivery: RawDelivery, now: datetime, mac: Mac) -> RawDelivery:
         stamp, given = str(int(now.timestamp())), f"msg_{delivery.delivery_id}"
         code = b64encode(mac((f"{given}.{stamp}.".encode(), delivery.body))).decode()
-        names = {"id": given, "timestamp": stamp, "signature": f"v1,{code}"}
+        names = {"id": given, "timestamp": stamp, "signature": code if bare else f"v1,{code}"}
         signed = {f"{prefixes[0]}-{name}": value for name, value in names.items()}
         return replace(delivery, headers={**delivery.headers, **signed})
 
     def new_secret(randomness: bytes) -> Secret:
-        text = b"whsec_" + b64encode(randomness[:24])
+        text = (b"" if bare else b"whsec_") + b64encode(randomness[:24])
         return Secret(text, text)
 
-    return hmac_signature(read=read, write=write, keys=_base64_key, new_secret=new_secret)
+    return hmac_signature(
+        read=read, write=write, keys=_base64_key, default_max_age=default_max_age, new_secret=new_secret
+    )

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from espial.deliveries import KEY_PARAMETER, RawDelivery
+from espial.deliveries import SECRET_PARAMETERS, RawDelivery
 from espial.errors import SignatureError
 from espial.verify import NO_SETTINGS, Scheme, Secret, matches, require_match, token
 
@@ -52,7 +52,8 @@ def shared_secret() -> Scheme:
     """For platforms that sign nothing: whichever way of showing a secret their console offers.
 
     Accepted wherever it stands: Basic credentials (the secret is `user:password`), a bearer token, the whole value
-    of `Authorization`, the header that the setting `secret_header` names, or the parameter `key` of the URL's query.
+    of `Authorization`, the header that the setting `secret_header` names, or the parameter `key` or
+    `access_token` of the URL's query.
     """
 
     def verify(
@@ -90,9 +91,8 @@ def _shown(delivery: RawDelivery, settings: Mapping[str, Any]) -> list[bytes]:
     named = settings.get("secret_header")
     if isinstance(named, str):
         shown.append(_encoded(headers.get(named.lower(), "")))
-    query = urlsplit(delivery.url).query
-    if KEY_PARAMETER in query:
-        shown += [_encoded(value) for name, value in parse_qsl(query) if name == KEY_PARAMETER]
+    parameters = parse_qsl(urlsplit(delivery.url).query)
+    shown += [_encoded(value) for name, value in parameters if name in SECRET_PARAMETERS]
     return [one for one in shown if one]
 
 

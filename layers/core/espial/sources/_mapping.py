@@ -1,0 +1,302 @@
+"""Sources made of a mapping: paths into a JSON report -> canonical fields, as a connection's settings give them.
+
+    settings:
+      items: data.events               # where the array of reports stands; default: the body is it, or one report
+      channel: email
+      fields:
+        type: [event, bounce.kind]     # several paths are joined by a dot: `bounce.hard`
+        id: id                         # what makes two reports the same one
+        occurred_at: created_at        # ISO 8601, or Unix seconds or milliseconds
+        person.email: recipient.email
+        campaign.id: meta.campaign
+        properties: meta               # kept as it is
+      types:                           # the sender's words -> ours; what is not listed is `unknown`
+        delivered: delivered
+        bounce.hard: bounced
+      signature: {…}                   # see espial.verify.chosen
+
+A path is names and list indexes with dots between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from espial.deliveries import Arrival, Item, RawDelivery
+from espial.errors import MalformedDelivery, MalformedItem
+from espial.sources import EventFields, Source
+from espial.sources._shared import email, epoch, instant, milliseconds, phone, text
+from espial.verify.chosen import chosen
+from espial.vocabulary import EventType
+
+CHANNELS = frozenset({"email", "sms", "push", "web", "app", "whatsapp", "inapp", "webhook", "pos", "none"})
+_MILLISECONDS_FROM = 100_000_000_000
+"""A number from here on counts milliseconds: as seconds it would be past the year 5000."""
+
+
+def _truth(value: Any) -> bool | None:
+    return value if type(value) is bool else None
+
+
+def _number(value: Any) -> float | None:
+    """A number or its text; None for anything else."""
+    try:
+        return float(value) if type(value) in (int, float, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _texts(value: Any) -> list[str]:
+    many = value if type(value) is list else [value]
+    return [one for one in map(text, many) if one]
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return value if type(value) is dict and value else None
+
+
+PARTS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
+    "person": {
+        "external_id": text,
+        "email": email,
+        "phone": phone,
+        "source_contact_id": text,
+        "session_id": text,
+    },
+    "campaign": {
+        **dict.fromkeys(
+            (
+                "id",
+                "name",
+                "variation_id",
+                "variation_name",
+                "journey_id",
+                "journey_name",
+                "step_id",
+                "step_name",
+                "send_id",
+                "dispatch_id",
+                "template_id",
+            ),
+            text,
+        ),
+        "tags": _texts,
+    },
+    "link": dict.fromkeys(("url", "id", "alias"), text),
+    "client": {"ip": text, "user_agent": text, "machine": _truth, "machine_reason": text},
+    "failure": dict.fromkeys(("class", "code", "reason"), text),
+    "order": {"id": text, "cart_id": text, "currency": text, "total": _number},
+    "cart": {"id": text, "currency": text, "total": _number, "url": text},
+    "product": {**dict.fromkeys(("id", "sku", "name", "variant", "category", "url"), text), "price": _number},
+}
+"""What a mapping can fill, and what reads each field; `order`, `cart` and `product` are commerce."""
+
+COMMERCE = ("order", "cart", "product")
+PLAIN = ("type", "id", "occurred_at", "message_id", "properties")
+TARGETS = frozenset((*PLAIN, *(f"{part}.{name}" for part, names in PARTS.items() for name in names)))
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A mapping that was read: everything a source of its own would say."""
+
+    items: Path
+    channel: str
+    fields: Mapping[str, tuple[Path, ...]]
+    types: Mapping[str, EventType]
+
+    def split(self, delivery: RawDelivery) -> list[Item]:
+        """The reports at `items`. Raises MalformedDelivery if there is no array or object there."""
+        try:
+            found = orjson.loads(delivery.body)
+        except orjson.JSONDecodeError as exc:
+            raise MalformedDelivery("not_json", str(exc)) from exc
+        return self.reports(found)
+
+    def reports(self, document: Any) -> list[Item]:
+        """The reports in a document."""
+        found = at(document, self.items)
+        if isinstance(found, dict):
+            return [found]
+        if not isinstance(found, list):
+            where = ".".join(self.items) or "the body"
+            raise MalformedDelivery("not_an_array", f"{where} is neither a JSON array nor an object", where)
+        return found
+
+    def normalise(self, item: Item, arrival: Arrival) -> EventFields:
+        """One report. Raises MalformedItem for what is not an object or has no type."""
+        if not isinstance(item, dict):
+            raise MalformedItem("not_an_object", "a report is not a JSON object")
+        named = self.named(item)
+        if not named:
+            raise MalformedItem("missing_event", "the report has no type", self.path("type"))
+        fields: EventFields = {"type": self.types.get(named, EventType.UNKNOWN), "platform_type": named}
+        fields["channel"] = self.channel
+        when = self.value(item, "occurred_at")
+        if when is None:
+            fields["occurred_at"], fields["time_uncertain"] = arrival.received_at, True
+        else:
+            fields["occurred_at"] = _time(when, self.path("occurred_at"))
+        if message := text(self.value(item, "message_id")):
+            fields["message_id"] = message
+        if properties := _object(self.value(item, "properties")):
+            fields["properties"] = properties
+        fields |= self._parts(item)
+        return fields
+
+    def _parts(self, item: Item) -> EventFields:
+        found: dict[str, dict[str, Any]] = {}
+        for target in self.fields:
+            part, dot, name = target.partition(".")
+            value = PARTS[part][name](self.value(item, target)) if dot else None
+            if value is not None and value != []:
+                found.setdefault(part, {})[name] = value
+        commerce = {part: found.pop(part) for part in COMMERCE if part in found}
+        return {**found, "commerce": commerce} if commerce else found
+
+    def identity(self, item: Item) -> tuple[str, ...]:
+        """The sender's id where it has one, else whom and what it is about and when."""
+        if given := self._joined(item, "id"):
+            return (given,)
+        told = ("occurred_at", "message_id", *(target for target in self.fields if target.startswith("person.")))
+        more = ("link.url", "order.id", "product.id")
+        return (self.named(item), *(text(self.value(item, target)) or "" for target in (*told, *more)))
+
+    def named(self, item: Item) -> str:
+        """The report's type in the sender's words, "" if it has none."""
+        return self._joined(item, "type")
+
+    def _joined(self, item: Item, target: str) -> str:
+        return ".".join(filter(None, (text(at(item, path)) for path in self.fields.get(target, ()))))
+
+    def send_key(self, item: Item) -> str | None:
+        """Message and recipient."""
+        message = text(self.value(item, "message_id"))
+        recipient = next(filter(None, (self._person(item, name) for name in self._people(item))), None)
+        return f"{message}/{recipient}" if message and recipient else None
+
+    def _person(self, item: Item, name: str) -> str | None:
+        found: str | None = PARTS["person"][name](self.value(item, f"person.{name}"))
+        return found
+
+    def _people(self, _item: Item) -> tuple[str, ...]:
+        """In the mapping's order."""
+        return tuple(target.partition(".")[2] for target in self.fields if target.startswith("person."))
+
+    def value(self, item: Item, target: str) -> Any:
+        """What stands at the first path of a target that leads anywhere."""
+        return next((found for path in self.fields.get(target, ()) if (found := at(item, path)) is not None), None)
+
+    def path(self, target: str) -> str:
+        """For messages."""
+        return " or ".join(".".join(path) for path in self.fields.get(target, ())) or target
+
+    def source(self, base: Source) -> Source:
+        """`base` with this mapping in its place."""
+        return replace(
+            base,
+            split=self.split,
+            event_types=self.types,
+            normalise=self.normalise,
+            identity=self.identity,
+            send_key=self.send_key,
+            person_order=self._people,
+        )
+
+
+def at(document: Any, path: Path) -> Any:
+    """What stands at a path; None if it leads nowhere."""
+    for step in path:
+        if isinstance(document, dict):
+            document = document.get(step)
+        elif isinstance(document, list) and step.isascii() and step.isdigit() and int(step) < len(document):
+            document = document[int(step)]
+        else:
+            return None
+    return document
+
+
+def _time(value: Any, path: str) -> datetime:
+    number = _number(value)
+    if number is None:
+        return instant(value, path)
+    return milliseconds(value, path) if abs(number) >= _MILLISECONDS_FROM else epoch(value, path)
+
+
+def configured(base: Callable[[], Source], default: Mapped) -> Callable[[Mapping[str, Any]], Source]:
+    """The `Source.configured` of a generic platform: its own mapping overlaid with the settings', its scheme chosen.
+
+    What it returns raises ValueError that names the setting to blame.
+    """
+
+    @lru_cache(maxsize=64)
+    def made(settings: bytes) -> Source:
+        given = orjson.loads(settings)
+        source = read(given, default).source(base())
+        return replace(source, verify=chosen(given["signature"])) if "signature" in given else source
+
+    def of(settings: Mapping[str, Any]) -> Source:
+        if not settings:
+            return base()
+        try:
+            return made(orjson.dumps(dict(settings)))
+        except orjson.JSONEncodeError as exc:
+            raise ValueError(f"must be plain values: {exc}") from exc
+
+    return of
+
+
+def read(settings: Mapping[str, Any], default: Mapped) -> Mapped:
+    """The mapping in a connection's settings. Raises ValueError that names the setting to blame."""
+    channel = settings.get("channel", default.channel)
+    if channel not in CHANNELS:
+        raise ValueError(f"channel: must be one of {', '.join(sorted(CHANNELS))}")
+    items = settings.get("items")
+    fields = dict(default.fields)
+    for target, paths in _mapping(settings, "fields").items():
+        if target not in TARGETS:
+            raise ValueError(f"fields.{target}: no such field, must be one of {', '.join(sorted(TARGETS))}")
+        fields[target] = tuple(_path(one, f"fields.{target}") for one in (paths if type(paths) is list else [paths]))
+    types = dict(default.types)
+    for theirs, ours in _mapping(settings, "types").items():
+        try:
+            types[theirs] = EventType(ours)
+        except ValueError:
+            known = ", ".join(one.value for one in EventType)
+            raise ValueError(f"types.{theirs}: no such type {ours!r}, must be one of {known}") from None
+    return Mapped(default.items if items is None else _path(items, "items"), channel, fields, types)
+
+
+def _mapping(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = settings.get(name, {})
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{name}: must be a mapping")  # noqa: TRY004 - one error for all settings
+    return found
+
+
+def _path(value: Any, name: str) -> Path:
+    if not isinstance(value, str) or not value or not all(value.split(".")):
+        raise ValueError(f"{name}: must be a path such as `data.user.email`")
+    return tuple(value.split("."))
+
+
+def paths(fields: Mapping[str, str | Iterable[str]]) -> dict[str, tuple[Path, ...]]:
+    """A mapping as a module writes it."""
+    return {
+        target: tuple(tuple(one.split(".")) for one in ([given] if isinstance(given, str) else given))
+        for target, given in fields.items()
+    }
+
+
+OWN_WORDS: Mapping[str, EventType] = {
+    one.value: one for one in EventType if one not in {EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED}
+}
+"""For senders that use Espial's words."""
