@@ -157,6 +157,9 @@ client clock is corrected a little differently at every retry. What lies ahead o
 ahead of another's.
 """
 
+BY_RULE = "rule:"
+"""How a `machine_reason` begins that is Espial's own verdict: rules get better, what was reported stays."""
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 
@@ -206,6 +209,9 @@ def content_hash_of(body: bytes | str) -> str:
     """`content_hash` of an event's canonical JSON, even of one that another version of the contract wrote."""
     plain: dict[str, Any] = msgspec.json.decode(body)
     content = {name: value for name, value in plain.items() if name not in VOLATILE}
+    client = content.get("client")
+    if client and client.get("machine_reason", "").startswith(BY_RULE):
+        content["client"] = {name: value for name, value in client.items() if not name.startswith("machine")}
     return blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=12).hexdigest()
 
 
@@ -238,6 +244,8 @@ KEY_KINDS: Mapping[str, str] = {
 }
 """Person field -> key kind."""
 
+_HOMES = {field: f"P#{kind}:" for field, kind in KEY_KINDS.items()}
+
 MESSAGE_KEYS = ("email", "phone", "external_id", "source_contact_id", "session_id")
 """Default order for message and recipient events: the address is what every report of a message carries."""
 
@@ -265,8 +273,7 @@ def home_key(event: Event, order: tuple[str, ...]) -> str:
     for field in order:
         value = getattr(person, field)
         if value:
-            kind = KEY_KINDS[field]
-            return f"P#{kind}:{event.platform}/{value}" if kind == "contact" else f"P#{kind}:{value}"
+            return f"{_HOMES[field]}{event.platform}/{value}" if field == "source_contact_id" else _HOMES[field] + value
     campaign = event.campaign
     scope = (campaign.id or campaign.journey_id) if campaign else None
     return f"C#{event.platform}/{scope or 'none'}"

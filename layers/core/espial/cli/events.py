@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,7 +13,9 @@ from espial import events as canonical
 from espial.cli import stores
 from espial.cli.output import dump, out, plain, say, table
 from espial.cli.stack import Stack
-from espial.events import PersonKey
+from espial.events import BY_RULE, PersonKey
+from espial.machine import Verdict, rescore
+from espial.message_state import MessageState, message_states
 from espial.ports import Decided, Stored
 from espial.services.timeline import timeline
 from espial.triggers.decision import Rule
@@ -50,12 +52,35 @@ def events(
         newest = sorted(store.of_campaign(str(campaign)), key=lambda stored: stored.event.event_id)
         found = newest[-limit:]
         differing = stores.conflicts(stack).of_campaign(str(campaign))
+    verdicts = rescore(stored.event for stored in found) if person is not None else {}
     if as_json:
-        dump([_plain(stored, differing) for stored in found])
+        dump([_plain(stored, differing, verdicts) for stored in found])
     elif not found:
         say(f"nothing is recorded of {person or campaign}")
     else:
-        _show(found, differing)
+        _show(found, differing, verdicts)
+
+
+def messages(
+    ctx: typer.Context,
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="As for `events --person`.")],
+    limit: Annotated[int, typer.Option(min=1, help="Look at the newest this many events.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Show what became of each message to a person, whichever order its reports came in.
+
+    The status is the furthest of all reports: a complaint over a bounce, a bounce over a delivery.
+    """
+    stack: Stack = ctx.obj
+    keys = stores.keys_of(stack, _key(person))
+    found = [stored.event for stored in timeline(stores.events(stack), lambda _: keys, keys[0], limit=limit)]
+    states = message_states(found)
+    if as_json:
+        dump([_state(message, state) for message, state in states.items()])
+    elif not states:
+        say(f"no message to {person} is known")
+    else:
+        table(("message", "status", "since (UTC)", "engagement"), [_row(*one) for one in states.items()], whole=3)
 
 
 def explain(
@@ -96,7 +121,23 @@ def _merged(found: Iterable[Differing]) -> Differing:
     return {event_id: reports for one in found for event_id, reports in one.items()}
 
 
-def _show(found: list[Stored], differing: Differing) -> None:
+def _row(message: str, state: MessageState) -> tuple[str, str, str, str]:
+    status = state.status
+    engaged = ", ".join(sorted(type_.value for type_ in state.engagement))
+    return message, status.type.value if status else "-", _instant(status.at) if status else "-", engaged
+
+
+def _state(message: str, state: MessageState) -> dict[str, Any]:
+    status = state.status
+    return {
+        "send_key": message,
+        "status": status.type.value if status else None,
+        "since": status.at.isoformat() if status else None,
+        "engagement": {type_.value: mark.at.isoformat() for type_, mark in state.engagement.items()},
+    }
+
+
+def _show(found: list[Stored], differing: Differing, verdicts: Mapping[str, Verdict]) -> None:
     rows = []
     for stored in found:
         event = stored.event
@@ -104,17 +145,27 @@ def _show(found: list[Stored], differing: Differing) -> None:
         name = (campaign.name or campaign.id or campaign.journey_name or campaign.journey_id) if campaign else None
         kind = f"{event.type.value} !" if event.event_id in differing else event.type.value
         link = event.link.url if event.link else None
-        about = "\n".join(text.replace("\n", " ") for text in (name, link) if text)
+        by = _by(verdicts[event.event_id]) if event.event_id in verdicts else None
+        about = "\n".join(text.replace("\n", " ") for text in (name, link, by) if text)
         rows.append((_instant(event.occurred_at), kind, event.platform, "\n".join(stored.via), about))
-    table(("time (UTC)", "type", "platform", "via", "campaign, link"), rows, whole=4)
+    table(("time (UTC)", "type", "platform", "via", "campaign, link, by whom"), rows, whole=4)
     say(f"{len(found)} events")
     if differing:
         say("! another report of the same event says something else; --json shows it")
 
 
-def _plain(stored: Stored, differing: Differing) -> dict[str, Any]:
+def _by(verdict: Verdict) -> str | None:
+    """In words; nothing where nothing is known."""
+    who = {True: "by a machine", False: "by a person", None: "unknown by whom"}[verdict.machine]
+    return f"{who}: {verdict.reason.removeprefix(BY_RULE)}" if verdict.reason else None
+
+
+def _plain(stored: Stored, differing: Differing, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     event: dict[str, Any] = msgspec.json.decode(canonical.encode(stored.event))
-    return {**event, "via": list(stored.via), "conflicts": differing.get(stored.event.event_id, [])}
+    event |= {"via": list(stored.via), "conflicts": differing.get(stored.event.event_id, [])}
+    if verdict := verdicts.get(stored.event.event_id):
+        event["verdict"] = verdict._asdict()
+    return event
 
 
 def _tell(decided: Decided) -> None:
