@@ -24,7 +24,7 @@ $(VENVS)/%/.made: requirements/%.txt $(VENVS)/tools/.made
 	@echo "setting up: $*"
 	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENVS)/$*
 	@$(UV) pip install --quiet --python $(VENVS)/$*/bin/python --require-hashes -r $<
-	@case $* in dev|bench) $(install-espial) ;; esac
+	@case $* in dev) $(install-espial) ;; esac
 	@touch $@
 
 # The `espial` command runs from the source tree. Not in the cloud's environment: functions must bring all they import.
@@ -81,20 +81,25 @@ invoke-all: setup build $(RUNTIME)/template.yaml ## every function on every even
 samples: setup ## write events/invoke/ anew from the sample library
 	@$(DEV)/python -m local.invoke_events
 
+conformance: setup build ## every platform's samples against the whole stack: PLATFORM=… for one
+	@$(DEV)/python -m local.conformance $(PLATFORM)
+
 docs: setup ## write the reference pages and schemas anew from the code
 	@$(DEV)/python -m local.docs
 
 # ── check ──
 test: setup build ## every test
 	$(DEV)/pytest -q $(PYTEST)
+fuzz: setup ## a million hostile deliveries of every platform: INPUTS=… PLATFORM=…
+	$(DEV)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(PLATFORM)
 lint: setup ## format, lint, import contracts, template
 	$(DEV)/ruff format --check . && $(DEV)/ruff check .
 	$(DEV)/lint-imports --no-logo
 	$(DEV)/cfn-lint template.yaml
 types: setup ## mypy, strict
 	$(DEV)/mypy layers/core/espial local tests
-bench: setup build $(VENVS)/bench/.made ## every benchmark, or BENCH="normalise worker"
-	$(VENVS)/bench/bin/python -m tests.perf $(BENCH)
+bench: setup build ## every benchmark, or BENCH="normalise worker"
+	$(DEV)/python -m tests.perf $(BENCH)
 pr: lint types test ## everything before a merge
 
-.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples docs bench test lint types pr
+.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples conformance docs bench test fuzz lint types pr

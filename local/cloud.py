@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".local/venv/cloud/bin/python"
 REGION = "eu-west-1"
 UNPACKED = "functions"
-"""Where in its folder a cloud unpacks functions and layers: some 140 MB for each process, left behind when it ends."""
+"""Where in its folder a cloud unpacks functions and layers: some 200 MB, left behind when it ends."""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 
 
@@ -103,7 +103,7 @@ def start(folder: Path, port: int | None = None) -> tuple[Cloud, subprocess.Pope
     log = folder / "cloud.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603
-            [str(PYTHON), str(ROOT / "local/ministack_streams.py")],
+            [str(PYTHON), str(ROOT / "local/ministack_gaps.py")],
             env=environment,
             cwd=folder,
             stdin=subprocess.DEVNULL,

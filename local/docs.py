@@ -7,85 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from espial import schema, settings, sources
+from espial import schema, settings
 from espial.definitions import schemas
 from espial.vocabulary import EventType
+from local import platform_pages
 from local.cloud import ROOT
-from tests.samples import cases
+from local.markdown import code, page, table
 from tests.template.stack_template import folder, template
 
 FOLDER = ROOT / "docs"
-NOTE = "<!-- Written by `make docs`. Change the code it describes, not this page. -->"
-
-
-def _page(title: str, *parts: Iterable[str]) -> str:
-    return "\n".join([f"# {title}", "", NOTE, "", *(line for part in parts for line in part)]).rstrip() + "\n"
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], align: str = "") -> Iterator[str]:
-    heads = list(heads)
-    yield _row(heads)
-    yield _row(["---", *[align or "---"] * (len(heads) - 1)])
-    yield from map(_row, rows)
-    yield ""
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _code(words: Iterable[str]) -> str:
-    return ", ".join(f"`{word}`" for word in words)
-
-
-# platforms ----------------------------------------------------------------------------------------------------------
-
-
-def platforms() -> str:
-    """Which platform reports what, over what, and how it is connected."""
-    known = [sources.load(name) for name in sources.NAMES]
-    found = {source.name: reported(source) for source in known}
-    kinds = [kind for kind in EventType if kind is not EventType.UNKNOWN and any(kind in one for one in found.values())]
-    return _page(
-        "Platforms",
-        ["What each platform reports, in Espial's words."],
-        ["A report of any other kind is kept and counted, never refused: as `custom` if it is a tracking call,"],
-        ["else as `unknown`.", ""],
-        _table(
-            ["type", *(f"[{source.docs.title}](#{source.name})" for source in known)],
-            ([f"`{kind}`", *("yes" if kind in found[source.name] else "" for source in known)] for kind in kinds),
-            ":-:",
-        ),
-        (line for source in known for line in _platform(source)),
-    )
-
-
-def reported(source: sources.Source) -> frozenset[str]:
-    """Every type a platform's reports become: by name, and by their details, as the samples show."""
-    samples = [outcome["event"]["type"] for one in cases(source.name) for outcome in one.expected if "event" in outcome]
-    return frozenset([*source.event_types.values(), *samples])
-
-
-def _platform(source: sources.Source) -> Iterator[str]:
-    arrives = "tracking calls" if source.name == "segment" else "webhook"
-    files = f"; export files: {', '.join(source.exports)}" if source.exports else ""
-    yield from (f"## {source.name}", "", f"[{source.docs.title}]({source.docs.url}). Comes by {arrives}{files}.", "")
-    yield from (f"{number}. {step}" for number, step in enumerate(source.docs.setup, start=1))
-    yield from ("", f"Secret: {source.docs.secret}", "")
-    yield from (f"- {note}" for note in source.docs.notes)
-    yield ""
-    words: dict[str, list[str]] = {}
-    for theirs, kind in source.event_types.items():
-        words.setdefault(kind.value, []).append(theirs)
-    yield from _table(["type", f"reports of {source.name}"], ([f"`{kind}`", _code(words[kind])] for kind in words))
-    if by_details := sorted(reported(source) - set(words) - {EventType.UNKNOWN}):
-        yield from (f"By what a report says besides its name, it may also become {_code(by_details)}.", "")
-
-
 # functions ----------------------------------------------------------------------------------------------------------
 
 VARIABLES = {
@@ -116,12 +50,12 @@ def environment() -> str:
     used = sorted({name for function in stack.functions for name in stack.environment(function)})
     required = {field.name.upper() for kind in _settings() for field in dataclasses.fields(kind)}
     parameters = stack.body["Parameters"]
-    return _page(
+    return page(
         "Environment and parameters",
         ["What `template.yaml` gives each function. A function that misses one it requires fails when it starts,"],
         ["naming every variable that is missing. `AWS_ENDPOINT_URL` alone switches to the local cloud.", ""],
         ["## Stack parameters", ""],
-        _table(
+        table(
             ["parameter", "default", "meaning"],
             (
                 [f"`{name}`", f"`{said['Default']}`" if said["Default"] != "" else "empty", _meaning(name, said)]
@@ -129,19 +63,19 @@ def environment() -> str:
             ),
         ),
         ["## Variables", ""],
-        _table(
+        table(
             ["variable", "required", "meaning"],
             ([f"`{name}`", "yes" if name in required else "", VARIABLES[name]] for name in used),
         ),
         ["## By function", ""],
-        _table(
+        table(
             ["function", "its own variables"],
             (
-                [f"`{folder(function)}`", _code(sorted(set(stack.environment(function)) - _shared()))]
+                [f"`{folder(function)}`", code(sorted(set(stack.environment(function)) - _shared()))]
                 for function in stack.functions
             ),
         ),
-        [f"Every function also has {_code(sorted(_shared()))}."],
+        [f"Every function also has {code(sorted(_shared()))}."],
     )
 
 
@@ -151,7 +85,7 @@ def _meaning(name: str, said: Mapping[str, Any]) -> str:
         "LogRetentionDays": "Days that logs are kept.",
         "Architecture": "Processor of the functions; the layers are built for arm64 unless told otherwise.",
     }
-    allowed = f" One of {_code(map(str, said['AllowedValues']))}." if "AllowedValues" in said else ""
+    allowed = f" One of {code(map(str, said['AllowedValues']))}." if "AllowedValues" in said else ""
     return f"{said.get('Description', told.get(name, ''))}{allowed}"
 
 
@@ -168,7 +102,7 @@ def _settings() -> Iterator[type[settings.Settings]]:
 def permissions() -> str:
     """What each function may do, statement by statement."""
     stack = template()
-    return _page(
+    return page(
         "Permissions",
         ["What each function's role allows, as `template.yaml` states it."],
         ["Besides these each may write its own log and traces, and read the queue or stream that it works off."],
@@ -183,10 +117,8 @@ def _permissions(function: str) -> Iterator[str]:
     for statement in template().statements(function):
         actions, resources = _list(statement["Action"]), _list(statement["Resource"])
         only = json.dumps(statement["Condition"]) if "Condition" in statement else ""
-        rows.append(
-            ["<br>".join(f"`{one}`" for one in actions), _code(map(_resource, resources)), only and f"`{only}`"]
-        )
-    yield from _table(["may", "on", "only if"], rows)
+        rows.append(["<br>".join(f"`{one}`" for one in actions), code(map(_resource, resources)), only and f"`{only}`"])
+    yield from table(["may", "on", "only if"], rows)
 
 
 def _list(value: Any) -> list[Any]:
@@ -209,7 +141,7 @@ def events() -> str:
     """The canonical event, field by field."""
     contract = schema.json_schema()
     parts = {name: part for name, part in contract["$defs"].items() if "properties" in part}
-    return _page(
+    return page(
         "The canonical event",
         ["One shape for every report of every platform: what the table keeps, the bus carries and"],
         ["`espial events --json` prints. Fields at their default are left out of the JSON. The same as JSON Schema:"],
@@ -226,7 +158,7 @@ def events() -> str:
             for name, part in sorted(parts.items(), key=lambda named: _order(contract, named[0]))
         ),
         ["## type", "", "`type` is one of:", ""],
-        [_code(kind.value for kind in EventType), ""],
+        [code(kind.value for kind in EventType), ""],
     )
 
 
@@ -241,7 +173,7 @@ def _fields(part: Mapping[str, Any]) -> Iterator[str]:
         [f"`{name}`", _type(said), "yes" if name in required else "", said.get("description", "")]
         for name, said in part["properties"].items()
     )
-    yield from _table(["field", "type", "always there", "meaning"], rows)
+    yield from table(["field", "type", "always there", "meaning"], rows)
 
 
 def _type(said: Mapping[str, Any]) -> str:
@@ -251,7 +183,7 @@ def _type(said: Mapping[str, Any]) -> str:
         name = said["$ref"].rpartition("/")[2].removesuffix("Model").removesuffix("Type").lower()
         return f"[{'type' if name == 'event' else name}](#{'type' if name == 'event' else name})"
     if "enum" in said:
-        return _code(said["enum"])
+        return code(said["enum"])
     if said.get("type") == "array":
         return f"list of {_type(said['items'])}"
     if said.get("format") == "date-time":
@@ -265,7 +197,7 @@ def _as_printed(kind: str) -> str:
 
 
 PAGES: Mapping[str, Callable[[], str]] = {
-    "reference/platforms.md": platforms,
+    **platform_pages.PAGES,
     "reference/environment.md": environment,
     "reference/permissions.md": permissions,
     "reference/events.md": events,
@@ -276,10 +208,10 @@ PAGES: Mapping[str, Callable[[], str]] = {
 
 def main() -> None:
     """Write every page."""
-    for name, page in PAGES.items():
+    for name, written in PAGES.items():
         target = FOLDER / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page(), encoding="utf-8")
+        target.write_text(written(), encoding="utf-8")
         print(f"written docs/{name}")
 
 

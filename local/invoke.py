@@ -104,7 +104,7 @@ def _proof(stack: Stack, sample: Case) -> dict[str, str]:
     """Headers that the stack's own secret signs now; what the sample itself says, such as a wrong signature, wins."""
     kept = json.loads(Path(stack.outputs["StateFile"]).with_name("secrets.json").read_text())
     signer = kept[CONNECTIONS[sample.platform]]["signing"].encode()
-    return sample.request_headers(signer, datetime.now(UTC))
+    return dict(sample.request(CONNECTIONS[sample.platform], "", signer, datetime.now(UTC)).headers)
 
 
 def logical_id(function: str) -> str:

@@ -10,4 +10,4 @@ layer() { lock "layers/$1/requirements.in" -o "layers/$1/requirements.txt" "${@:
 layer edge $(printf -- '--no-emit-package %s ' "${runtime[@]}")
 layer deps $(printf -- '--no-emit-package %s ' "${runtime[@]}" "${unused[@]}")
 layer runtime
-for name in tools sam cloud bench dev; do lock "requirements/$name.in" -o "requirements/$name.txt"; done
+for name in tools sam cloud dev; do lock "requirements/$name.in" -o "requirements/$name.txt"; done

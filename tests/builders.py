@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from espial import events
@@ -13,6 +14,16 @@ from espial.normalise import Recordable
 from espial.vocabulary import EventType
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+CONTEXT = SimpleNamespace(
+    function_name="function",
+    function_version="1",
+    invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:function",
+    memory_limit_in_mb=128,
+    aws_request_id="request-1",
+    get_remaining_time_in_millis=lambda: 900_000,
+)
+"""What Lambda tells a handler of its invocation."""
 
 
 def an_event(identity: str = "one", **fields: Any) -> Event:

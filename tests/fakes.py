@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -208,34 +209,32 @@ class FakeClaims:
                 return AlreadySent(receipt.provider, receipt.provider_message_id, receipt.at)
             case "refused":
                 return AlreadyRefused(item["reason"])
-            case "unknown":
-                return Unsettled(claim, item["called_at"])
-        if item["until"] is not None and now < item["until"]:
-            return InProgress(item["until"])
-        return Unsettled(claim, item["called_at"]) if item["state"] == "calling" else claim
+            case "free":
+                return claim
+            case "calling" if now < item["until"]:
+                return InProgress(item["until"])
+        return Unsettled(claim, item["called_at"])
 
     def claim(self, person: str, send_key: str, *, now: datetime, lease: timedelta) -> Standing:
         standing = self.look(person, send_key, now=now)
         if standing is not None and not isinstance(standing, Claim):
             return standing
         attempt = standing.attempt + 1 if standing else 1
-        self.items[person, send_key] = {"state": "claimed", "attempt": attempt, "until": now + lease}
+        self.items[person, send_key] = {"state": "calling", "attempt": attempt, "until": now + lease, "called_at": now}
         return Claim(person, send_key, attempt)
 
-    def calling(self, claim: Claim, *, now: datetime, lease: timedelta) -> None:
-        self._move(claim, "calling", ("claimed",), until=now + lease, called_at=now)
-
     def sent(self, claim: Claim, receipt: Receipt) -> None:
-        self._move(claim, "sent", ("claimed", "calling", "unknown"), receipt=receipt)
+        self._move(claim, "sent", ("calling", "unknown"), receipt=receipt)
 
     def refused(self, claim: Claim, reason: str) -> None:
-        self._move(claim, "refused", ("claimed", "calling", "unknown"), reason=reason)
+        self._move(claim, "refused", ("calling", "unknown"), reason=reason)
 
     def unknown(self, claim: Claim) -> None:
         self._move(claim, "unknown", ("calling",))
 
     def release(self, claim: Claim) -> None:
-        self._move(claim, "claimed", ("claimed", "calling", "unknown"), until=None)
+        with suppress(TryAgain):
+            self._move(claim, "free", ("calling", "unknown"))
 
     def _move(self, claim: Claim, state: str, before: tuple[str, ...], **values: Any) -> None:
         item = self.items[claim.person, claim.send_key]

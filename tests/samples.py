@@ -84,10 +84,15 @@ class Case(Sample):
         return sources.of(self.connection)
 
     @property
+    def keys(self) -> Secret:
+        """The throw-away secret of its connection."""
+        return signing.new_secret(self.platform, RANDOMNESS, self.connection.settings)
+
+    @property
     def secrets(self) -> tuple[bytes, ...]:
         """What the connection accepts."""
         given = self.meta.get("accepted")
-        return tuple(one.encode() for one in given) if given else (secret(self.platform).accepted,)
+        return tuple(one.encode() for one in given) if given else (self.keys.accepted,)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -96,7 +101,7 @@ class Case(Sample):
     @cached_property
     def delivery(self) -> RawDelivery:
         url = self.meta.get("url", f"{PUBLIC_URL}/in/{self.platform}/{self.connection.name}")
-        return self.request(self.connection.name, url, secret(self.platform).signing, self.received_at)
+        return self.request(self.connection.name, url, self.keys.signing, self.received_at)
 
     @property
     def arrival(self) -> Arrival:

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, cast
 
+from botocore.exceptions import ClientError
+
 from espial import own_events
 from espial.events import BEHAVIOUR_KEYS, Cart, Commerce, Event, Order, Person, PersonKey, Product, encode, home_key
 from espial.messages import Receipt
@@ -22,15 +24,13 @@ from espial.vocabulary import EventType
 from tests.builders import NOON, an_event
 
 
-class ConditionalCheckFailed(Exception):
+def condition_failed() -> ClientError:
     """What boto3 raises for a condition that does not hold."""
+    return ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "PutItem")
 
 
 class MemoryTable:
-    """The three DynamoDB operations our stores use, on a dict; conditions are `name = :value` joined by AND."""
-
-    class exceptions:  # noqa: N801  boto3's own name
-        ConditionalCheckFailedException = ConditionalCheckFailed
+    """The DynamoDB operations our stores use, on a dict; conditions are `name = :value` joined by AND."""
 
     def __init__(self) -> None:
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
@@ -46,10 +46,15 @@ class MemoryTable:
         values = request.get("ExpressionAttributeValues", {})
         for name, value in re.findall(r"(\w+) = (:\w+)", condition):
             if before is None or before.get(name) != values[value]:
-                raise ConditionalCheckFailed
+                raise condition_failed()
         if "attribute_not_exists" in condition and before is not None:
-            raise ConditionalCheckFailed
+            raise condition_failed()
         self.items[key] = item
+        return {}
+
+    def transact_write_items(self, *, TransactItems: Any) -> dict[str, Any]:  # noqa: N803
+        for item in TransactItems:
+            self.put_item(**item["Put"])
         return {}
 
     def query(self, **request: Any) -> dict[str, Any]:
@@ -77,7 +82,7 @@ class MemoryEvents:
         }
         try:
             self.table.put_item(Item=item, ConditionExpression="attribute_not_exists(pk)")
-        except ConditionalCheckFailed:
+        except ClientError:
             return Recorded.DUPLICATE
         self.added.append(record.event)
         return Recorded.NEW

@@ -16,8 +16,8 @@ from espial.errors import MalformedItem, TryAgain
 from espial.events import Cart, Commerce, Failure, PersonKey, Product
 from espial.ports import Recorded
 from espial.stores.aws_http import AwsClient
-from espial.stores.dynamodb_http import LightDynamoDb
 from espial.stores.events_table import ATTEMPTS, EventsTable
+from espial.stores.light_sdk import LightClient
 from tests.builders import NOON, a_record
 from tests.contract.test_ports import events_table
 
@@ -35,7 +35,7 @@ def dynamodb(request: pytest.FixtureRequest, cloud: Any) -> Iterator[Any]:
         yield sdk
         return
     http = AwsClient("dynamodb", "eu-west-1", cloud.url)
-    yield LightDynamoDb(http, lambda: sdk)
+    yield LightClient(http, lambda: sdk)
     http.close()
 
 

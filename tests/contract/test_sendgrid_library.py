@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sendgrid.helpers.eventwebhook import EventWebhook
 
 from espial import sources
-from espial.deliveries import RawDelivery
 from espial.errors import SignatureError
 from tests import samples
+from tests.builders import a_delivery
 
 SIGNATURE = "x-twilio-email-event-webhook-signature"
 TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
@@ -20,15 +20,7 @@ THEIRS = EventWebhook(samples.secret("sendgrid").accepted.decode())
 
 
 def ours(body: bytes, headers: dict[str, str]) -> bool:
-    delivery = RawDelivery(
-        delivery_id="d",
-        platform="sendgrid",
-        connection="c",
-        transport="webhook",
-        body=body,
-        received_at=NOW,
-        headers=headers,
-    )
+    delivery = a_delivery(body=body, received_at=NOW, headers=headers)
     try:
         sources.load("sendgrid").verify(delivery, [samples.secret("sendgrid").accepted], NOW)
     except SignatureError:

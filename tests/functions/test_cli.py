@@ -12,14 +12,19 @@ from typer.testing import CliRunner
 
 from espial.cli.app import app
 from espial.events import Campaign, Link
+from espial.exports.files import ExportFile
+from espial.exports.notices import parse
 from espial.ports import Quarantined
+from espial.services.split_export import refusal
 from espial.stores.events_table import EventsTable
+from espial.stores.export_ledger import DynamoExportLedger
 from espial.stores.people_table import DecisionsTable
 from espial.stores.quarantine import S3Quarantine
 from espial.triggers.decision import Decision, Rule
 from espial.triggers.run import Run
 from espial.vocabulary import EventType
 from tests.builders import NOON, a_record
+from tests.contract.test_ports import a_bucket, events_table
 from tests.unit.test_definitions_load import write
 
 pytestmark = pytest.mark.cloud
@@ -28,18 +33,14 @@ pytestmark = pytest.mark.cloud
 @pytest.fixture
 def espial(cloud, tmp_path, monkeypatch):
     """Runs the command in a folder with good definitions and a local stack with empty stores."""
-    cloud.client("s3").create_bucket(Bucket="store", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    cloud.client("dynamodb").create_table(
-        TableName="events",
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    queue = cloud.client("sqs").create_queue(QueueName="raw")["QueueUrl"]
+    a_bucket(cloud)
+    events_table(cloud, "events")
+    queue, notices = (cloud.client("sqs").create_queue(QueueName=name)["QueueUrl"] for name in ("raw", "notices"))
     write(tmp_path / "definitions", {})
     state = tmp_path / ".local/stack.json"
     state.parent.mkdir()
-    outputs = {"StoreBucket": "store", "EventsTable": "events", "RawQueueUrl": queue, "Endpoint": cloud.url}
+    outputs = {"StoreBucket": "store", "EventsTable": "events", "RawQueueUrl": queue}
+    outputs |= {"NoticeQueueUrl": notices, "Endpoint": cloud.url}
     state.write_text(json.dumps(outputs))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESPIAL_STACK_FILE", str(state))
@@ -169,6 +170,24 @@ def test_replay_puts_what_can_go_back_on_the_queue(espial, quarantined, cloud):
     sqs = cloud.client("sqs")
     queue = sqs.get_queue_url(QueueName="raw")["QueueUrl"]
     assert 1 == len(sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"])
+
+
+def test_a_file_in_quarantine_is_noticed_again(espial, quarantined, cloud):
+    """By the queue that new files are noticed on; one that was read to its end is refused, with what to do instead."""
+    sqs = cloud.client("sqs")
+    ledger = DynamoExportLedger(cloud.client("dynamodb"), "events")
+    for digest in ("failed", "done"):
+        file = ExportFile(bucket="drops", key=f"exports/shop/main/{digest}.avro", etag="e", size=9, modified_at=NOON)
+        ledger.claim(file, [], NOON)
+        ledger.settle(file, NOON) if digest == "done" else ledger.fail(file, "bad_header", NOON)
+        quarantined.put(refusal(file, "bad_header", "", NOON))
+    result = espial("quarantine", "replay", "--reason", "bad_header")
+    assert 1 == result.exit_code
+    assert "nothing_to_replay: the rest of the file was recorded" in result.stderr
+    assert result.stderr.endswith("espial: 1 of 2 could not be replayed\n")
+    (message,) = sqs.receive_message(QueueUrl=sqs.get_queue_url(QueueName="notices")["QueueUrl"])["Messages"]
+    assert ["exports/shop/main/failed.avro"] == [notice.key for notice in parse(message["Body"])]
+    assert ["exports/shop/main/done.avro"] == [e.content["key"] for e in quarantined.list(reason="bad_header")]
 
 
 def test_discard_asks_first(espial, quarantined):

@@ -9,12 +9,11 @@ import pytest
 
 from espial import events
 from espial.vocabulary import EventType
-from tests.builders import an_event
+from tests.builders import CONTEXT, an_event
 from tests.cloud import either_cloud as cloud  # noqa: F401  both clouds
 from tests.contract.test_ports import a_bucket
 from tests.fakes import FakeBus, stream_record
 from tests.functions.conftest import LoadApp
-from tests.functions.test_record_events import CONTEXT
 
 pytestmark = pytest.mark.cloud
 ORDER = an_event("1", type=EventType.ORDER_COMPLETED, platform="segment")

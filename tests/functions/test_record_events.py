@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,18 +11,11 @@ from espial.envelope import pack, point_to
 from espial.events import PersonKey
 from espial.stores.archive import S3Archive
 from espial.stores.quarantine import S3Quarantine
-from tests.builders import a_delivery, an_item
+from tests.builders import CONTEXT, a_delivery, an_item
 from tests.contract.test_ports import a_bucket, events_table
 from tests.functions.conftest import LoadApp
 
 pytestmark = pytest.mark.cloud
-CONTEXT = SimpleNamespace(
-    function_name="record_events",
-    function_version="1",
-    invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:record_events",
-    memory_limit_in_mb=128,
-    aws_request_id="request-1",
-)
 CONNECTION = {"name": "main", "platform": "sendgrid", "account": "shop"}
 
 

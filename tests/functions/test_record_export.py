@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.builders import CONTEXT
 from tests.functions.conftest import LoadApp
-from tests.functions.test_split_export import CONTEXT, SAMPLES, Cloud, a_sample, queued
+from tests.functions.test_split_export import SAMPLES, Cloud, a_sample, queued
 
 pytestmark = pytest.mark.cloud
 

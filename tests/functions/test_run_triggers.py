@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,18 +13,12 @@ from espial import events
 from espial.events import Event, PersonKey
 from espial.stores.people_table import DecisionsTable, PeopleTable, RunsTable
 from espial.vocabulary import EventType
+from tests.builders import CONTEXT
 from tests.contract.test_ports import a_bucket, events_table
 from tests.functions.conftest import LoadApp
 from tests.simulation import a_trigger, agrees, behaviour, cart, order
 
 pytestmark = pytest.mark.cloud
-CONTEXT = SimpleNamespace(
-    function_name="run_triggers",
-    function_version="1",
-    invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:run_triggers",
-    memory_limit_in_mb=128,
-    aws_request_id="request-1",
-)
 TABLE = "Events-table"
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,28 +22,20 @@ from espial.stores.definitions_bucket import DefinitionsBucket
 from espial.triggers.run import Run, message
 from espial.vocabulary import EventType
 from local.cloud import Cloud
+from tests.builders import CONTEXT
+from tests.contract.test_ports import a_bucket, events_table
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.cloud
-CONTEXT = SimpleNamespace(
-    function_name="send_message", memory_limit_in_mb=512, aws_request_id="r-1",
-    invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:send_message",
-)  # fmt: skip
 
 
 @pytest.fixture
 def app(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The function, imported afresh with its environment, over an empty table and the repository's own definitions."""
-    cloud.client("s3").create_bucket(Bucket="store", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    a_bucket(cloud)
     cloud.client("sesv2").create_email_identity(EmailIdentity="shop.example.com")
     queue = cloud.client("sqs").create_queue(QueueName="send")["QueueUrl"]
-    keys = [("pk", "HASH"), ("sk", "RANGE")]
-    cloud.client("dynamodb").create_table(
-        TableName="events",
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
-    )
+    events_table(cloud, "events")
     publish(
         bundle(load(ROOT / "definitions")),
         DefinitionsBucket(cloud.client("s3"), "store"),

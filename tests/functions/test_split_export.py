@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -12,20 +11,13 @@ import pytest
 
 from espial.exports.files import Chunk
 from espial.stores.quarantine import S3Quarantine
+from tests.builders import CONTEXT
 from tests.contract.test_ports import a_bucket, events_table
 from tests.functions.conftest import LoadApp
 
 pytestmark = pytest.mark.cloud
 SAMPLES = Path(__file__).parents[2] / "events/exports/braze"
 EXPORTS = "acme-exports"
-CONTEXT = SimpleNamespace(
-    function_name="export",
-    function_version="1",
-    invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:export",
-    memory_limit_in_mb=128,
-    aws_request_id="request-1",
-    get_remaining_time_in_millis=lambda: 900_000,
-)
 
 
 class Cloud:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from espial.services import sweep_exports
+from tests.builders import CONTEXT
 from tests.functions.conftest import LoadApp
-from tests.functions.test_split_export import CONTEXT, Cloud, a_sample
+from tests.functions.test_split_export import Cloud, a_sample
 
 pytestmark = pytest.mark.cloud
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import fastavro
 
-from local.demo import SAMPLES
+from local.demo.world import SAMPLES
 from tests.local.by_hand import ByHand
 from tests.local.world import World
 

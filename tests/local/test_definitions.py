@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from local.demo import SAMPLES
+from local.demo.world import SAMPLES
 from tests.local.world import World, sendgrid_events, write
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -43,33 +44,36 @@ def kills(calls: list[tuple[str, Fault]]) -> int:
     return sum(fault in (Fault.KILL_BEFORE, Fault.KILL_AFTER) for _, fault in calls)
 
 
-def test_recording_function_killed(world: World, dynamodb: FaultProxy):
-    """The deployed function, killed three times amid webhooks, still records and publishes each event once."""
+def killed_amid(world: World, dynamodb: FaultProxy, queue: str, give: Callable[[], Any], name: str) -> list[str]:
+    """Addresses of the events recorded of `name`, their writer killed three times amid what `give` gives it."""
     seed = time.time_ns()
-    events = sendgrid_events("killed", 240)
+    print(f"seed {seed}")  # shown when the test fails
     with dynamodb.faults(killing_writers(Random(seed))) as calls:
-        for start in range(0, len(events), 80):
-            assert world.sendgrid(events[start : start + 80]) == 200
+        give()
         world.until("killed three times", lambda: kills(calls) == KILLS)
-        world.until("all worked off", lambda: world.waiting("RawQueue") == 0)
-    recorded = world.events_of("killed@")
-    assert sorted(e["email"] for e in events) == sorted(e["person"]["email"] for e in recorded), f"seed {seed}"
+        world.until("all worked off", lambda: world.waiting(queue) == 0)
+    recorded = world.events_of(f"{name}@")
     ids = {event["event_id"] for event in recorded}
     world.until("all on the bus", lambda: ids <= set(world.published()))
+    return sorted(event["person"]["email"] for event in recorded)
+
+
+def test_recording_function_killed(world: World, dynamodb: FaultProxy):
+    """The deployed function, killed three times amid webhooks, still records and publishes each event once."""
+    events = sendgrid_events("killed", 240)
+
+    def post() -> None:
+        for start in range(0, len(events), 80):
+            assert world.sendgrid(events[start : start + 80]) == 200
+
+    assert sorted(e["email"] for e in events) == killed_amid(world, dynamodb, "RawQueue", post, "killed")
 
 
 def test_export_function_killed(world: World, dynamodb: FaultProxy):
     """The deployed function, killed three times amid a file, still records and publishes each row once."""
-    seed = time.time_ns()
     rows = opens("cut", 240)
-    with dynamodb.faults(killing_writers(Random(seed))) as calls:
-        world.drop(key("cut"), as_file(rows))
-        world.until("killed three times", lambda: kills(calls) == KILLS)
-        world.until("all worked off", lambda: world.waiting("ChunkQueue") == 0)
-    recorded = world.events_of("cut@")
-    assert sorted(r["email_address"] for r in rows) == sorted(e["person"]["email"] for e in recorded), f"seed {seed}"
-    ids = {event["event_id"] for event in recorded}
-    world.until("all on the bus", lambda: ids <= set(world.published()))
+    found = killed_amid(world, dynamodb, "ChunkQueue", lambda: world.drop(key("cut"), as_file(rows)), "cut")
+    assert sorted(r["email_address"] for r in rows) == found
 
 
 def due(world: World, persons: list[str]) -> dict[str, dict[str, Any]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
 from base64 import b64encode
 from datetime import UTC, datetime
 
+import pytest
 import segment.analytics.client
 
 from tests.local.world import World, sendgrid_events
@@ -24,24 +27,42 @@ def test_body_too_big_for_the_queue(world: World):
     assert {event["note"] for event in events} == {e["properties"]["note"] for e in world.events_of("huge@")}
 
 
-def test_official_sdk(world: World):
+def test_gzip_batch(world: World):
+    """A compressed batch that calls itself JSON, as every SDK's does, is recorded call by call."""
+    calls = [{"type": "track", "userId": "gzip-user", "event": f"Thing {n} Happened"} for n in range(3)]
+    answer = world.http.post(
+        f"{world.stack.outputs['TrackingUrl']}/v1/batch",
+        content=gzip.compress(json.dumps({"batch": calls}).encode()),
+        headers={"content-type": "application/json", "content-encoding": "gzip"},
+        auth=(world.secrets["shop"]["signing"], ""),
+    )
+    assert (200, {"success": True}) == (answer.status_code, answer.json())
+    world.becomes(
+        ["Thing 0 Happened", "Thing 1 Happened", "Thing 2 Happened"],
+        lambda: sorted(event["platform_type"] for event in world.events_of("gzip-user")),
+    )
+
+
+@pytest.mark.parametrize("compressed", [True, False], ids=["gzip", "plain"])
+def test_official_sdk(world: World, compressed: bool):
     """Calls that Segment's own Python library queues and sends in batches are recorded once each."""
     failures: list[object] = []
+    user = f"sdk-{compressed}".lower()
     client = segment.analytics.client.Client(
         world.secrets["shop"]["signing"],
         host=world.stack.outputs["TrackingUrl"],
-        gzip=False,
+        gzip=compressed,
         on_error=lambda error, _: failures.append(error),
     )
-    client.identify("sdk-user", {"email": "sdk-user@example.com"}, timestamp=datetime.now(UTC))
+    client.identify(user, {"email": f"{user}@example.com"}, timestamp=datetime.now(UTC))
     for number in range(3):
-        client.track("sdk-user", f"Thing {number} Happened", {"number": number}, timestamp=datetime.now(UTC))
-    client.page("sdk-user", name="Basket", timestamp=datetime.now(UTC))
+        client.track(user, f"Thing {number} Happened", {"number": number}, timestamp=datetime.now(UTC))
+    client.page(user, name="Basket", timestamp=datetime.now(UTC))
     client.flush()
     client.join()
     assert [] == failures
-    world.until("recorded", lambda: len(world.events_of("sdk-user")) == 5)
-    kinds = sorted(event["type"] for event in world.events_of("sdk-user"))
+    world.until("recorded", lambda: len(world.events_of(user)) == 5)
+    kinds = sorted(event["type"] for event in world.events_of(user))
     assert ["custom", "custom", "custom", "page_viewed", "profile_updated"] == kinds
 
 

@@ -17,7 +17,8 @@ import httpx
 import yaml
 
 from local.cloud import ROOT
-from local.demo import Demo, Report, tap_the_bus
+from local.demo.report import Report
+from local.demo.world import Demo, tap_the_bus
 from local.stack import NAME, Stack
 
 STAGE = "tests"

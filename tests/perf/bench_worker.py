@@ -29,8 +29,8 @@ from espial.normalise import normalise
 from espial.ports import EventStore
 from espial.services.recorder import Recorder, Report
 from espial.stores.aws_http import AwsClient
-from espial.stores.dynamodb_http import LightDynamoDb
 from espial.stores.events_table import STATEMENTS_A_CALL, EventsTable
+from espial.stores.light_sdk import LightClient
 from espial.stores.sigv4 import Credentials
 from tests.fakes import FakeQuarantine
 from tests.perf.bench_normalise import NOW, batch
@@ -149,7 +149,7 @@ def main() -> int:
     )
     items = sources.load("sendgrid").split(delivery)
     few = items[: EVENTS // 5]
-    light = EventsTable(LightDynamoDb(http, lambda: client), "events")
+    light = EventsTable(LightClient(http, lambda: client), "events")
     heavy = EventsTable(client, "events")
     subjects: dict[str, Callable[[], float]] = {
         "espial": lambda: cpu(lambda: ours(light, items, arrival), len(items)),

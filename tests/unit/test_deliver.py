@@ -141,7 +141,8 @@ class World:
         profile = NOTHING
         for event in known:
             profile = merge_profile(profile, event)
-        return PersonView(key=key, keys=(key,), profile=profile, events=known)
+        runs = tuple(run for run in self.booked.values() if run.person == str(key))
+        return PersonView(key=key, keys=(key,), profile=profile, events=known, runs=runs)
 
     def get(self, person: str, trigger: str, key: str) -> Run | None:
         return self.booked.get((person, trigger, key))
@@ -349,8 +350,8 @@ def test_a_crash_at_any_step_ends_the_same(step):
 
     world.on_step = crash
     world.drain([request])
-    calling = STEPS.index("after claims.calling")
-    hidden = calling <= step < STEPS.index("after claims.sent")
+    claimed = STEPS.index("after claims.claim")
+    hidden = claimed <= step < STEPS.index("after claims.sent")
     if hidden and not world.provider.accepted:
         assert [("message_skipped", "outcome_unknown")] == world.own()
         assert "skipped" == world.state()
@@ -640,21 +641,75 @@ def test_a_skip_is_told_with_the_same_time_however_often_it_is_told():
     assert told[0] == told[1]
 
 
-def test_an_outage_of_the_store_before_the_call_frees_the_claim():
-    """The queue's next delivery need not wait for the lease."""
+@pytest.mark.parametrize("release_too", [False, True])
+def test_an_outage_of_the_store_before_the_call_frees_the_claim(release_too):
+    """Nothing was handed over, so nobody waits for a lease, not even if the claim cannot be given back at once."""
     world = World()
     request = world.abandons(1)
     loads = iter([False, True])
 
     def away(name: str) -> None:
-        if name == "before people.load" and next(loads, False):
-            raise TryAgain("throttled")
+        if (name == "before people.load" and next(loads, False)) or (name == "before claims.release" and release_too):
+            raise TryAgain("throttled", after=1)
 
     world.on_step = away
-    with pytest.raises(TryAgain):
-        world.deliver(request)
-    assert "sent" == world.deliver(request).what
+    assert Outcome("waiting", "person_unreadable", "cart-abandonment") == world.deliver(request)
+    assert [1] * release_too == [message["unsent"] for _, message in world.due if "unsent" in message]
+    world.on_step = lambda _name: None
+    world.drain([])
     assert {"c1@example.com": 1} == world.mails()
+    assert START + timedelta(seconds=1) == world.now
+
+
+def test_what_was_given_back_by_way_of_the_queue_is_given_back_once():
+    """The message that says so is delivered again, after the mail: nothing is sent twice."""
+    world = World()
+    request = world.abandons(1)
+    given_back = {**request, "unsent": 1}
+    world.claims.claim("id:c-1", Occasion("id:c-1", "cart-abandonment", "cart", request["version"]).send_key,
+                       now=world.now, lease=timedelta(minutes=2))  # fmt: skip
+    assert ["sent", "sent", "sent"] == [world.deliver(given_back).what for _ in range(3)]
+    assert {"c1@example.com": 1} == world.mails()
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=200)
+def test_throttles_before_the_call_cost_time_and_no_mail(seed):
+    """Whichever calls the table refuses, everybody gets their mail: no claim is left to nobody."""
+    rng = random.Random(seed)
+    world = World()
+    rate = rng.choice([0.1, 0.3, 0.5])
+
+    def throttled(name: str) -> None:
+        table = name.startswith("before ") and name not in ("before timers.at", "before claims.sent")
+        if table and world.now < START + timedelta(minutes=30) and rng.random() < rate:
+            raise TryAgain("throttled")
+
+    world.on_step = throttled
+    world.drain([world.abandons(number) for number in range(3)])
+    for number in range(3):
+        assert 1 == world.mails()[f"c{number}@example.com"]
+        assert [("message_requested", "")] == world.own(number)
+        assert "sent" == world.state(number)
+
+
+def test_a_copy_that_skips_never_meets_a_copy_that_sends():
+    """A purchase between two deliveries of one message: never a mail and a skip."""
+    for copies in range(len(STEPS)):
+        world = World()
+        request = world.abandons(1)
+        left = iter(range(len(STEPS)))
+
+        def beside(_name: str, world=world, request=request, left=left, copies=copies) -> None:
+            if next(left, None) == copies:
+                world.happens(order(1, world.now))
+                world.deliver(request)
+
+        world.on_step = beside
+        world.drain([request])
+        reasons = {kind for kind, _ in world.own()}
+        assert 1 == len(reasons), f"both at {STEPS[copies]}"
+        assert ("message_requested" in reasons) == bool(world.mails())
 
 
 def test_log_fields_name_nobody():

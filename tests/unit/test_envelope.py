@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64encode
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from espial.deliveries import RawDelivery
 from espial.envelope import DROPPED_HEADERS, LIMIT, pack, point_to, unpack
 from espial.errors import MalformedDelivery
+from tests.builders import a_delivery
 
 pytestmark = pytest.mark.disable_socket
 
@@ -65,26 +66,14 @@ def test_a_message_is_what_sqs_takes(delivery):
 @given(st.binary(max_size=50_000))
 def test_packing_never_grows_a_body_by_more_than_base64_does(body):
     """Incompressible bytes cost a third more, headers of the container and of each 64 KB block included."""
-    delivery = RawDelivery(
-        delivery_id="d",
-        platform="p",
-        connection="c",
-        transport="webhook",
-        body=body,
-        received_at=datetime(2026, 1, 15, tzinfo=UTC),
-    )
+    delivery = a_delivery(body=body)
     assert (len(body) + 64) * 4 / 3 + 4 >= len(pack(delivery).body)
 
 
 def test_the_headers_of_the_largest_request_leave_room_for_the_body():
     """API Gateway takes 10,240 bytes of headers; even if each became an escape they stay under a tenth."""
-    delivery = RawDelivery(
-        delivery_id="d",
-        platform="p",
-        connection="c",
-        transport="webhook",
+    delivery = a_delivery(
         body=b"",
-        received_at=datetime(2026, 1, 15, tzinfo=UTC),
         headers={"x": "\u00e9" * 10_240},
     )
     assert LIMIT / 10 > pack(delivery).size
@@ -93,31 +82,12 @@ def test_the_headers_of_the_largest_request_leave_room_for_the_body():
 def test_headers_that_carry_secrets_are_left_out():
     """Authorization, cookie and API key never reach queue or archive."""
     headers = {"authorization": "Bearer s3cret", "cookie": "s3cret", "x-api-key": "s3cret", "content-type": "a/b"}
-    packed = pack(
-        RawDelivery(
-            delivery_id="d",
-            platform="p",
-            connection="c",
-            transport="webhook",
-            body=b"",
-            received_at=datetime(2026, 1, 15, tzinfo=UTC),
-            headers=headers,
-        )
-    )
+    packed = pack(a_delivery(body=b"", headers=headers))
     assert {"content-type": "a/b"} == unpack(packed.body, packed.attributes, nowhere).headers
     assert "s3cret" not in packed.attributes["delivery"]
 
 
-WHOLE = pack(
-    RawDelivery(
-        delivery_id="d",
-        platform="p",
-        connection="c",
-        transport="webhook",
-        body=b"x" * 100,
-        received_at=datetime(2026, 1, 15, tzinfo=UTC),
-    )
-)
+WHOLE = pack(a_delivery(body=b"x" * 100))
 
 
 @pytest.mark.parametrize(

@@ -155,5 +155,5 @@ def test_an_event_is_stored_under_the_first_key_its_source_declares() -> None:
     assert home_key(everyone, BEHAVIOUR_KEYS) == "P#id:c-1"
     assert home_key(everyone, ("source_contact_id",)) == "P#contact:sendgrid/65a1"
     assert home_key(event(person=Person(), campaign=Campaign(id="77")), MESSAGE_KEYS) == "C#sendgrid/77"
-    assert home_key(event(person=Person()), MESSAGE_KEYS) == "C#sendgrid/none"
+    assert home_key(event(person=Person()), MESSAGE_KEYS).startswith("C#sendgrid/none/")
     assert ["id:c-1", "email:ada@example.com", "contact:sendgrid/65a1"] == [str(key) for key in person_keys(everyone)]

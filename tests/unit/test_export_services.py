@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import fastavro
+import msgspec
 import pytest
 
 from espial import sources
@@ -384,8 +385,29 @@ def test_a_throttled_chunk_comes_back_later_and_not_for_ever():
         assert "handed_back" == recorder.record(Chunk.from_json(world.queue.messages.pop())).outcome
     with pytest.raises(TryAgain):
         recorder.record(Chunk.from_json(world.queue.messages.pop()))
-    assert world.queue.delays == sorted(world.queue.delays)
-    assert 300 == world.queue.delays[-1]
+    assert [0, 30, 60, 120, 300, 300] == world.queue.delays[:6]
+    assert {300} == set(world.queue.delays[6:])
+
+
+class ThrottledLater:
+    """A store that goes away after one stretch of rows."""
+
+    def __init__(self, store):
+        self._stores = [store]
+
+    def add(self, records, **how):
+        return (self._stores.pop() if self._stores else Throttled()).add(records, **how)
+
+
+def test_a_throttle_after_some_progress_is_waited_for_the_least():
+    """And counts as no handoff: a chunk that moves is never given up."""
+    world = World()
+    world.splitter().split(world.bucket.put(KEY, avro_file([f"id-{n}" for n in range(60)])))
+    chunk = Chunk.from_json(world.queue.messages.pop(0))
+    recording = world.recorder(store=ThrottledLater(world.store)).record(msgspec.structs.replace(chunk, handoffs=3))
+    assert ("handed_back", True) == (recording.outcome, recording.counts.recorded > 0)
+    assert 15 == world.queue.delays[-1]
+    assert 0 == Chunk.from_json(world.queue.messages[-1]).handoffs
 
 
 def test_a_bug_on_one_row_records_the_others_and_fails_the_chunk():

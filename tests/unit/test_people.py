@@ -52,6 +52,7 @@ events = st.builds(
             "tier": st.sampled_from(["gold", "silver"]),
             "topic": st.sampled_from(["news", "offers"]),
             "consent": st.dictionaries(st.sampled_from(["email", "email/news"]), st.booleans()),
+            "known_consent": st.dictionaries(st.sampled_from(["email", "email/news"]), st.booleans()),
         },
     ),
     person=st.sampled_from(
@@ -174,6 +175,42 @@ def test_consent_can_be_a_trait():
     )
     assert {"email/": True, "sms/offers": False} == view.consent
     assert "consent" not in view.attributes
+
+
+def known(minute: int, granted: bool, kind: EventType = EventType.CART_UPDATED) -> Event:
+    """A call that carries the consent its sender has on file."""
+    return told(kind, minute, properties={"known_consent": {"email": granted}})
+
+
+@pytest.mark.parametrize("arrival", [1, -1], ids=["in order", "the last first"])
+@pytest.mark.parametrize(
+    ("history", "granted"),
+    [
+        ([known(1, True)], True),
+        ([known(1, False)], False),
+        ([known(1, False), known(2, True)], False),
+        ([known(1, True), known(2, False)], False),
+        ([known(1, True), known(2, True, EventType.PAGE_VIEWED)], True),
+        ([told(UNSUBSCRIBED, 1), known(2, True)], False),
+        ([told(EventType.PROFILE_UPDATED, 1, properties={"consent": {"email": False}}), known(2, True)], False),
+        ([told(EventType.PROFILE_UPDATED, 1, properties={"consent": {"email": True}}), known(2, False)], False),
+        ([known(1, False), told(EventType.PROFILE_UPDATED, 2, properties={"consent": {"email": True}})], True),
+        ([known(1, False), told(SUBSCRIBED, 2)], True),
+    ],
+)
+def test_consent_on_file_never_undoes_an_opt_out(history, granted, arrival):
+    """A refusal that comes with any call counts by its time; an agreement only where nothing else was ever said."""
+    choice = seen(*history[::arrival]).choice("email", "")
+    assert choice
+    assert granted == choice.granted
+
+
+def test_consent_on_file_is_no_attribute():
+    """Nor does a message event carry any: it only says where it went."""
+    both = told(EventType.PROFILE_UPDATED, properties={"known_consent": {"email": True, "sms": "yes"}, "tier": "gold"})
+    assert {"tier", "email"} == seen(both).attributes.keys()
+    assert {"email/": True} == seen(both).consent
+    assert {} == seen(known(1, True, EventType.OPENED)).consent
 
 
 def test_a_timeline_holds_each_event_once_in_order():

@@ -162,7 +162,7 @@ def test_an_entry_says_what_rules_match_on():
     expected = {
         "Source": "espial",
         "DetailType": "opened",
-        "Time": NOON,
+        "Time": NOON.timestamp(),
         "EventBusName": "bus",
         "Detail": events.encode(OPENED).decode(),
     }

@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -192,3 +193,155 @@ def test_a_log_line_holds_neither_address_nor_secret():
 def test_text_and_base64_bodies_are_the_same_bytes():
     """API Gateway passes JSON as text and the rest as base64."""
     assert [BODY, BODY] == [read(http_event(PATH, body)).body for body in (BODY, BODY.decode())]
+
+
+# -- platforms that name their keys, and subscriptions that ask to be confirmed
+
+TOPIC = "arn:aws:sns:eu-west-1:111122223333:ses-events"
+CERTIFICATE = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem"
+SUBSCRIBE = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=t"
+SES = Connection(name="main", platform="ses", settings={"topics": [TOPIC]})
+SNS_KEY = rsa.generate_private_key(65537, 2048)
+
+
+def certificate(last=NOW + timedelta(days=1)):
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sns.example.com")])
+    builder = x509.CertificateBuilder(name, name, SNS_KEY.public_key(), 1, NOW - timedelta(days=9), last)
+    return builder.sign(SNS_KEY, SHA256()).public_bytes(Encoding.PEM)
+
+
+def sns(kind="Notification", topic=TOPIC, **fields):
+    """A request as SNS signs it."""
+    whole = {
+        "Message": "{}",
+        "MessageId": "1",
+        "Timestamp": "2026-01-15T09:59:00.000Z",
+        "TopicArn": topic,
+        "Type": kind,
+    }
+    whole |= {"SubscribeURL": SUBSCRIBE, "Token": "t"} if kind != "Notification" else {}
+    whole |= fields
+    signed = "".join(f"{name}\n{whole[name]}\n" for name in sorted(whole))
+    code = b64encode(SNS_KEY.sign(signed.encode(), padding.PKCS1v15(), SHA256())).decode()
+    shown = {"SignatureVersion": "2", "Signature": code, "SigningCertURL": CERTIFICATE}
+    return read(http_event("/in/ses/main", json.dumps({**whole, **shown}).encode()))
+
+
+class SesWorld(World):
+    """SNS posts to a connection that holds no key of its own; the certificate lies where it says."""
+
+    def __init__(self, connection=SES, secrets=(), **documents):
+        super().__init__(connection, secrets)
+        self.outside = FakeOutside(**{CERTIFICATE: certificate(), SUBSCRIBE: b"<ok/>", **documents})
+
+
+def test_a_key_that_a_delivery_names_is_fetched_and_proves_it():
+    """The platform's key is not configured, and the delivery is queued like any other."""
+    world = SesWorld()
+    outcome = world.receive(sns())
+    assert (200, "accepted", [CERTIFICATE]) == (outcome.reply.status, outcome.reason, world.outside.asked)
+    assert 1 == len(world.queue.deliveries)
+
+
+def test_a_named_key_proves_only_what_it_signed():
+    """A changed message is refused although its certificate is the platform's."""
+    world = SesWorld()
+    request = sns()
+    outcome = world.receive(request._replace(body=request.body.replace(b'"{}"', b'"[]"')))
+    assert (401, "bad_signature", []) == (outcome.reply.status, outcome.reason, world.queue.deliveries)
+
+
+def test_secrets_of_the_connections_own_pin_the_keys():
+    """Nothing is fetched then, and what the delivery names counts for nothing."""
+    public_key = SNS_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    statuses = []
+    for pinned in (public_key, public(KEYS[0])):
+        world = SesWorld(replace(SES, secrets=("secretsmanager:espial/main",)), (pinned,))
+        statuses.append(world.receive(sns()).reply.status)
+        assert [] == world.outside.asked
+    assert [200, 401] == statuses
+
+
+def test_a_certificate_that_ran_out_proves_nothing():
+    """By the clock of the receipt, whoever still serves it."""
+    world = SesWorld(**{CERTIFICATE: certificate(last=NOW - timedelta(seconds=1))})
+    assert (401, []) == (world.receive(sns()).reply.status, world.queue.deliveries)
+
+
+def test_a_key_that_cannot_be_had_now_is_503():
+    """A refusal would lose the delivery."""
+    world = SesWorld()
+    del world.outside.documents[CERTIFICATE]
+    outcome = world.receive(sns())
+    assert (503, "try_again", []) == (outcome.reply.status, outcome.reason, world.queue.deliveries)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://sns.eu-west-1.amazonaws.com.example.net/x.pem", "http://localhost/x.pem", None]
+)
+def test_a_key_from_elsewhere_is_not_even_fetched(url):
+    """Whoever names the key would sign everything."""
+    world = SesWorld(**({url: certificate()} if url else {}))
+    request = sns()
+    body = json.dumps({**json.loads(request.body), "SigningCertURL": url}).encode()
+    assert (401, []) == (world.receive(request._replace(body=body)).reply.status, world.outside.asked)
+
+
+def test_a_subscription_is_confirmed_and_not_recorded():
+    """By fetching the address that it names, once it is proven."""
+    world = SesWorld()
+    outcome = world.receive(sns("SubscriptionConfirmation"))
+    assert (200, "confirmed", []) == (outcome.reply.status, outcome.reason, world.queue.deliveries)
+    assert [CERTIFICATE, SUBSCRIBE] == world.outside.asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("SubscriptionConfirmation", {"topic": "arn:aws:sns:eu-west-1:444455556666:somebody-elses"}),
+        ("SubscriptionConfirmation", {"SubscribeURL": "https://sns.eu-west-1.amazonaws.com.example.net/"}),
+        ("UnsubscribeConfirmation", {}),
+    ],
+    ids=["foreign topic", "look-alike host", "end of a subscription"],
+)
+def test_nothing_else_is_confirmed(kind, fields):
+    """However rightly it is signed, and though an address stands in it."""
+    world = SesWorld()
+    world.receive(sns(kind, **fields))
+    assert [CERTIFICATE] == world.outside.asked
+
+
+def test_a_confirmation_that_fails_is_asked_for_again():
+    """Else the subscription would wait for ever."""
+    world = SesWorld()
+    del world.outside.documents[SUBSCRIBE]
+    assert 503 == world.receive(sns("SubscriptionConfirmation")).reply.status
+
+
+def test_an_unsigned_connection_fetches_and_confirms_nothing():
+    """Nobody has proven that the addresses are the platform's."""
+    world = SesWorld(replace(SES, unsigned=True))
+    assert [200, 200] == [
+        world.receive(sns(kind)).reply.status for kind in ("Notification", "SubscriptionConfirmation")
+    ]
+    assert [] == world.outside.asked
+
+
+def test_a_platform_is_answered_in_its_own_words_once_it_is_durable():
+    """Firehose takes its request id for yes and anything else for no."""
+    connection = replace(SES, secrets=("secretsmanager:espial/main",))
+    headers = {"X-Amz-Firehose-Access-Key": "an access key", "X-Amz-Firehose-Request-Id": "r-1"}
+    request = read(http_event("/in/ses/main", b'{"records":[]}', headers))
+    world = SesWorld(connection, (b"an access key",))
+    told = json.loads(world.receive(request).reply.body)
+    assert {"requestId": "r-1", "timestamp": int(NOW.timestamp() * 1000)} == told
+    world.queue.away = True
+    outcome = world.receive(request)
+    assert (503, "") == (outcome.reply.status, outcome.reply.body)
+
+
+def test_a_platform_that_takes_401_for_the_end_gets_another_status():
+    """Nothing is kept all the same."""
+    world = World(Connection(name="main", platform="mailpace", secrets=("secretsmanager:espial/main",)))
+    outcome = world.receive(read(http_event("/in/mailpace/main", b"{}")))
+    assert (202, "bad_signature", []) == (outcome.reply.status, outcome.reason, world.queue.deliveries)

@@ -7,7 +7,7 @@ import json
 from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -17,10 +17,11 @@ from espial import events, sources
 from espial.envelope import pack
 from espial.errors import MalformedItem, Refused, TryAgain
 from espial.events import PersonKey
+from espial.exports.notices import Notice, parse
 from espial.ports import Quarantined
 from espial.services.record_events import read_messages, record
 from espial.services.recorder import INSERT_TOGETHER, Recorder, Report
-from espial.services.replay_quarantine import replay
+from espial.services.replay_quarantine import WaysBack, replay
 from espial.services.timeline import timeline
 from tests.builders import NOON, a_connection, a_delivery, a_record, an_arrival, an_item
 from tests.fakes import FakeArchive, FakeConnections, FakeDeliveryQueue, FakeEventStore, FakeQuarantine
@@ -284,6 +285,29 @@ def test_a_message_that_is_none_of_ours_fails_alone():
     assert (["m-1"], ["m-2", "m-3"]) == (list(deliveries), list(failures))
 
 
+FILE = {
+    "kind": "export",
+    "raw": "s3://exports/a@e1#0",
+    "bucket": "exports",
+    "key": "exports/x/y/a +1%20.avro",
+    "etag": "e1",
+    "version_id": "v1",
+    "place": 0,
+    "until": 9,
+}
+"""Of a quarantine entry: a file that could not be read."""
+
+
+def by(queue, notify=None, state=None):
+    """The ways back: a queue, what takes notices, and a ledger that says one thing of every file."""
+
+    class Ledger:
+        def states(self, _bucket, objects):
+            return {one.key: (state, NOON) for one in objects if state}
+
+    return WaysBack(queue, notify, cast("Any", Ledger()))
+
+
 class TestReplay:
     """The way back from quarantine."""
 
@@ -292,7 +316,7 @@ class TestReplay:
         delivery = a_delivery(body=b"<html>")
         world.record(delivery)
         queue = FakeDeliveryQueue()
-        replay(world.entries()[0].id, quarantine=world.quarantine, queue=queue)
+        replay(world.entries()[0].id, quarantine=world.quarantine, ways=by(queue))
         assert ([delivery], []) == (queue.deliveries, world.entries())
 
     def test_an_item_goes_back_alone_and_is_recorded_once_its_parser_is_mended(self, world, monkeypatch):
@@ -306,7 +330,7 @@ class TestReplay:
         world.record(a_delivery([an_item(1)]))
         monkeypatch.undo()
         queue = FakeDeliveryQueue()
-        replay(world.entries()[0].id, quarantine=world.quarantine, queue=queue)
+        replay(world.entries()[0].id, quarantine=world.quarantine, ways=by(queue))
         assert {"new": 1} == world.record(*queue.deliveries).totals()
         directly = World()
         directly.record(a_delivery([an_item(1)]))
@@ -317,14 +341,14 @@ class TestReplay:
         queue = FakeDeliveryQueue()
         for mode in (None, "replay"):
             world.record(a_delivery(body=b"<html>", mode="backfill"))
-            replay(world.entries()[0].id, quarantine=world.quarantine, queue=queue, mode=mode)
+            replay(world.entries()[0].id, quarantine=world.quarantine, ways=by(queue), mode=mode)
         assert ["backfill", "replay"] == [delivery.mode for delivery in queue.deliveries]
 
     def test_an_entry_stays_until_it_is_durable_elsewhere(self, world):
         """A queue that is away loses nothing."""
         world.record(a_delivery(body=b"<html>"))
         with pytest.raises(TryAgain):
-            replay(world.entries()[0].id, quarantine=world.quarantine, queue=FakeDeliveryQueue(away=True))
+            replay(world.entries()[0].id, quarantine=world.quarantine, ways=by(FakeDeliveryQueue(away=True)))
         assert 1 == len(world.entries())
 
     def test_what_holds_no_item_says_where_it_came_from(self, world):
@@ -334,17 +358,44 @@ class TestReplay:
         )
         Recorder(world.store, world.quarantine, NOON).record([report])
         with pytest.raises(Refused, match=r"nothing_to_replay: .*exports/a\.avro#9"):
-            replay(world.entries()[0].id, quarantine=world.quarantine, queue=FakeDeliveryQueue())
+            replay(world.entries()[0].id, quarantine=world.quarantine, ways=by(FakeDeliveryQueue()))
         assert 1 == len(world.entries())
 
-    @pytest.mark.parametrize(("kind", "way"), [("export", "retry_failed"), ("notice", "sweep_exports")])
-    def test_what_came_by_the_bucket_says_its_way_back(self, world, kind, way):
-        """A file or a notice is no delivery: the answer names what reads it again."""
-        content = {"kind": kind, "raw": "s3://exports/a.avro@e1#0"}
-        entry = Quarantined(f"2026-11-20/{kind}/1", kind, "", "", "braze", "main", NOON, content)
+    @pytest.mark.parametrize("message", ['{"Records": 1}', {"Records": 1}])
+    def test_a_notice_goes_back_as_it_came(self, world, message):
+        """To be read by a parser that understands it now."""
+        told: list[str] = []
+        entry_id = self.refused(world, {"kind": "notice", "message": message, "raw": "m-1"})
+        replay(entry_id, quarantine=world.quarantine, ways=by(FakeDeliveryQueue(), told.append))
+        assert ([{"Records": 1}], []) == ([json.loads(body) for body in told], world.entries())
+
+    @pytest.mark.parametrize("state", [None, "failed", "queued"])
+    def test_a_file_is_noticed_again(self, world, state):
+        """The same version of it, never stale, whatever characters its key has."""
+        told: list[str] = []
+        entry_id = self.refused(world, FILE)
+        replay(entry_id, quarantine=world.quarantine, ways=by(FakeDeliveryQueue(), told.append, state))
+        assert [[Notice("exports", "exports/x/y/a +1%20.avro", -1, "e1", "v1")]] == [parse(body) for body in told]
+        assert [] == world.entries()
+
+    def test_part_of_a_file_that_was_read_is_not_read_again(self, world):
+        """Its rest is recorded, and a file that is done stays done: the platform has to drop it again."""
+        entry_id = self.refused(world, FILE)
+        with pytest.raises(Refused, match=r"nothing_to_replay: .*dropped again under a new key: s3://exports/a"):
+            replay(entry_id, quarantine=world.quarantine, ways=by(FakeDeliveryQueue(), state="done"))
+        assert 1 == len(world.entries())
+
+    def test_a_files_mode_is_its_connections(self, world):
+        """Nobody is told `backfill` and gets triggers."""
+        entry_id = self.refused(world, FILE)
+        with pytest.raises(Refused, match="mode_not_possible"):
+            replay(entry_id, quarantine=world.quarantine, ways=by(FakeDeliveryQueue()), mode="backfill")
+        assert 1 == len(world.entries())
+
+    def refused(self, world, content):
+        entry = Quarantined("2026-11-20/refused/1", "refused", "", "", "braze", "main", NOON, content)
         world.quarantine.put(entry)
-        with pytest.raises(Refused, match=f"nothing_to_replay: .*{way}.*a.avro"):
-            replay(entry.id, quarantine=world.quarantine, queue=FakeDeliveryQueue())
+        return entry.id
 
 
 def test_a_message_that_is_not_ours_fails_alone():

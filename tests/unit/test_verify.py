@@ -16,6 +16,7 @@ from espial.verify import Verify, require_match
 from espial.verify.public_keys import ecdsa_timestamped
 from espial.verify.shared import basic_write_key, bearer_token
 from tests import samples
+from tests.builders import a_delivery
 
 NOW = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
 SIGNATURE, STAMP = "x-signature", "x-timestamp"
@@ -27,15 +28,7 @@ HEADER_TEXT = st.text(st.characters(codec="latin-1", exclude_characters="\r\n"),
 
 def delivery(body: bytes = b"[]", **headers: str) -> RawDelivery:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return RawDelivery(
-        delivery_id="d",
-        platform="p",
-        connection="c",
-        transport="webhook",
-        body=body,
-        received_at=NOW,
-        headers=named,
-    )
+    return a_delivery(body=body, received_at=NOW, headers=named)
 
 
 def signed(body: bytes, at: datetime = NOW) -> RawDelivery:

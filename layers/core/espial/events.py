@@ -276,4 +276,6 @@ def home_key(event: Event, order: tuple[str, ...]) -> str:
             return f"{_HOMES[field]}{event.platform}/{value}" if field == "source_contact_id" else _HOMES[field] + value
     campaign = event.campaign
     scope = (campaign.id or campaign.journey_id) if campaign else None
-    return f"C#{event.platform}/{scope or 'none'}"
+    if scope:
+        return f"C#{event.platform}/{scope}"
+    return f"C#{event.platform}/none/{event.event_id[-1]}"  # of a hash: 32 partitions, so that none of them is hot

@@ -76,12 +76,12 @@ def judge(type_: EventType, client: Client) -> Verdict:
         return Verdict(client.machine, client.machine_reason)
     if type_ not in ENGAGED:
         return UNKNOWN
-    return _by_rule(type_, client.user_agent or "", client.ip or "")
+    return by_rule(type_, client.user_agent or "", client.ip or "")
 
 
 @lru_cache(maxsize=4096)
-def _by_rule(type_: EventType, agent: str, ip: str) -> Verdict:
-    """Cached: the opens and clicks of one campaign come from few clients."""
+def by_rule(type_: EventType, agent: str, ip: str) -> Verdict:
+    """What the rules say of an open or click by its client alone. Cached: a campaign's come from few clients."""
     lower = agent.lower()
     for name, reason in _PROXIES.items():
         if name in lower:
@@ -132,7 +132,7 @@ def _in_context(event: Event, beside: Sequence[Event], acted: Sequence[Event]) -
         return Verdict(True, BY_RULE + "before_delivery")
     if event.type is EventType.CLICKED and _all_at_once(event, beside):
         return Verdict(True, BY_RULE + "many_links_at_once")
-    alone = _by_rule(event.type, client.user_agent or "", client.ip or "")
+    alone = by_rule(event.type, client.user_agent or "", client.ip or "")
     if alone.machine is None and event.type is EventType.CLICKED and _acted_on(event, acted):
         return Verdict(False, BY_RULE + "acted_afterwards")
     return alone

@@ -2,7 +2,8 @@
 
 `join` is associative, commutative and idempotent (guarantee 3, goal 22). The status only ever moves up `RANKS`: a
 complaint is over a bounce, a bounce over a delivery, a delivery over a deferral; between reports of one rank the
-earliest counts, for a repeat says nothing new. Engagement stands beside it: a bounced message may have been opened by somebody.
+earliest counts, for a repeat says nothing new. Engagement stands beside it: a bounced message may have been opened by
+somebody.
 """
 
 from __future__ import annotations

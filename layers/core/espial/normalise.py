@@ -6,12 +6,14 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
+from msgspec import convert
 
-from espial import events
 from espial.deliveries import Arrival, Item
 from espial.errors import MalformedItem
-from espial.events import Event
-from espial.sources import Source
+from espial.events import Event, encode, event_id, home_key
+from espial.machine import by_rule
+from espial.sources import EventFields, Source
+from espial.vocabulary import EventType
 
 
 class Recordable(NamedTuple):
@@ -22,9 +24,22 @@ class Recordable(NamedTuple):
     home: str
 
 
+_record = tuple.__new__  # what a named tuple's own constructor calls, without the constructor
+_OPENED, _CLICKED = EventType.OPENED, EventType.CLICKED
 _SEPARATOR = "\x1f"
 AHEAD = timedelta(minutes=10)
 """How far a sender's clock may run ahead of ours before its time is not believed."""
+
+
+def _say_by_whom(fields: EventFields) -> None:
+    """The rules' verdict on an open or click, where the platform has none (`espial.machine`)."""
+    client = fields["client"]
+    if type(client) is not dict or client.get("machine") is not None:
+        return
+    agent, ip = client.get("user_agent"), client.get("ip")
+    found = by_rule(fields["type"], agent if type(agent) is str else "", ip if type(ip) is str else "")
+    if found.reason:
+        fields["client"] = {**client, "machine": found.machine, "machine_reason": found.reason}
 
 
 def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = None) -> Recordable:
@@ -34,14 +49,23 @@ def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = No
     Raises MalformedItem with a reason and, where one is to blame, the field; anything a source raises
     besides is our bug and goes the way of the retry and the dead-letter queue.
     """
-    connection = arrival.connection
+    platform, connection, received_at = source.name, arrival.connection, arrival.received_at
     fields = source.normalise(item, arrival)
-    identified_at = fields.pop("identified_at") if "identified_at" in fields else fields["occurred_at"]
-    identity = f"{source.name}\x1f{connection.account}\x1f{_SEPARATOR.join(source.identity(item))}"
-    fields["event_id"] = events.event_id(identified_at, identity)
-    fields["platform"] = source.name
+    kind = fields["type"]
+    if (kind is _OPENED or kind is _CLICKED) and "client" in fields:
+        _say_by_whom(fields)
+    if "identified_at" in fields:
+        identified_at = fields.pop("identified_at")
+    elif "time_uncertain" in fields:
+        # Without a time of its own all that is the same over a retry is, nearly always, the day it comes on.
+        identified_at = received_at.replace(hour=0, minute=0, second=0, microsecond=0)
+    else:
+        identified_at = fields["occurred_at"]
+    identity = f"{platform}\x1f{connection.account}\x1f{_SEPARATOR.join(source.identity(item))}"
+    fields["event_id"] = event_id(identified_at, identity)
+    fields["platform"] = platform
     fields["connection"] = connection.name
-    fields["received_at"] = arrival.received_at
+    fields["received_at"] = received_at
     send_key = source.send_key(item)
     if send_key:
         fields["send_key"] = send_key
@@ -50,13 +74,13 @@ def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = No
     if raw:
         fields["raw"] = raw
     try:
-        event = msgspec.convert(fields, Event)
-        if event.occurred_at > arrival.received_at + AHEAD:
+        event = convert(fields, Event)
+        if event.occurred_at > received_at and event.occurred_at > received_at + AHEAD:
             # From a clock that runs ahead (or a test event): a state from the future would beat all that follows it.
-            event = msgspec.structs.replace(event, occurred_at=arrival.received_at, time_uncertain=True)
-        body = events.encode(event)
+            event = msgspec.structs.replace(event, occurred_at=received_at, time_uncertain=True)
+        body = encode(event)
     except msgspec.ValidationError as exc:
         raise MalformedItem("contract_violation", str(exc)) from exc
     except (OverflowError, RecursionError) as exc:  # numbers over 64 bits, values nested without end
         raise MalformedItem("not_serialisable", str(exc)) from exc
-    return Recordable(event, body, events.home_key(event, source.person_order(item)))
+    return _record(Recordable, (event, body, home_key(event, source.person_order(item))))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -85,6 +85,8 @@ _PRESENTING = frozenset(
 TELLING = _PRESENTING | _RANK.keys() | {EventType.UNSUBSCRIBED}
 """Every type of event that changes what is known of a person (`of_event`)."""
 
+_NOT_ATTRIBUTES = frozenset({"consent", "known_consent", "email", "phone"})
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _CHANNELS = frozenset({"email", "sms", "push", "whatsapp", "inapp"})
 
 
@@ -121,7 +123,9 @@ def of_event(event: Event) -> Profile:
     """What one event says of its person.
 
     Traits are `properties.traits` or, for `profile_updated`, the properties themselves; a trait `consent` is a
-    map such as `{"email": true, "email/offers": false}`. A subscription is about `properties.topic` (or the
+    map such as `{"email": true, "email/offers": false}`. `properties.known_consent` is such a map that the sender had
+    on file: a refusal counts as if said with the event, an agreement only where nothing else was ever said, since a
+    copy from before the person opted out must not opt them in again. A subscription is about `properties.topic` (or the
     group that a platform's group event names) on `properties.channel`, else the event's own channel.
     """
     said = _presented(event) if event.type in _PRESENTING else NOTHING
@@ -139,18 +143,23 @@ def of_event(event: Event) -> Profile:
 
 def _presented(event: Event) -> Profile:
     traits = _traits(event)
-    values = {name: value for name, value in traits.items() if name not in ("consent", "email", "phone")}
+    values = {name: value for name, value in traits.items() if name not in _NOT_ATTRIBUTES}
     values |= {name: value for name in ("email", "phone") if (value := getattr(event.person, name))}
-    given = traits.get("consent")
-    choices = {
+    known = _choices(event, event.properties.get("known_consent"), _LONG_AGO)
+    choices = _latest(known, _choices(event, traits.get("consent"), event.occurred_at))
+    stamped = {name: Stamped(event.occurred_at, event.event_id, value) for name, value in values.items()}
+    return Profile(attributes=stamped, choices=choices)
+
+
+def _choices(event: Event, given: Any, granted_at: datetime) -> dict[str, Choice]:
+    """What a map of consent says; anything but true and false in it is no answer."""
+    return {
         scope if "/" in scope else choice_key(scope, ""): Choice(
-            event.occurred_at, event.event_id, event.type.value, granted
+            granted_at if granted else event.occurred_at, event.event_id, event.type.value, granted
         )
         for scope, granted in (given.items() if isinstance(given, dict) else ())
         if isinstance(granted, bool)
     }
-    stamped = {name: Stamped(event.occurred_at, event.event_id, value) for name, value in values.items()}
-    return Profile(attributes=stamped, choices=choices)
 
 
 def _traits(event: Event) -> Mapping[str, Any]:
@@ -276,10 +285,11 @@ class PersonView:
         return sorted((block for block in found if block), reverse=True)
 
     def with_event(self, event: Event) -> PersonView:
-        """The view with one event more, in its place; itself if the event is there."""
-        if any(event.event_id == known.event_id for known in self.events):
-            return self
-        return replace(self, events=timeline((*self.events, event)), profile=merge_profile(self.profile, event))
+        """The view with one event more, in its place, and what it says taken over; itself if both are there."""
+        if not any(event.event_id == known.event_id for known in self.events):
+            return replace(self, events=timeline((*self.events, event)), profile=merge_profile(self.profile, event))
+        profile = merge_profile(self.profile, event)
+        return self if profile == self.profile else replace(self, profile=profile)
 
 
 def timeline(recorded: Iterable[Event]) -> tuple[Event, ...]:

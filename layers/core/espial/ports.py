@@ -118,7 +118,8 @@ class Quarantined(NamedTuple):
     """One thing in quarantine. `id` is the same on a retry, so nothing is kept twice.
 
     `content["kind"]` says how it goes back: `delivery` (headers and base64 `body`) or `item` (`item`, the
-    platform's own words, or None where not even that could be read; then `raw` points to it).
+    platform's own words, or None where not even that could be read; then `raw` points to it), `export` (a file, or the
+    part of one from `place` until `until`) or `notice` (`message`, that was taken for the notice of a file).
     """
 
     id: str
@@ -196,22 +197,21 @@ Standing = Claim | AlreadySent | AlreadyRefused | InProgress | Unsettled
 
 
 class Claims(Protocol):
-    """Send claims: claimed → calling → sent | refused | unknown, every step a conditional write.
+    """Send claims: calling → sent | refused | unknown, or free again; every step a conditional write.
 
-    A claim that dies before the call lapses with its lease; one that dies during the call becomes `Unsettled`.
+    A claim whose holder dies becomes `Unsettled` once its lease is over.
     Every transition raises TryAgain when the claim is no longer the caller's or the store is away.
     """
 
     def look(self, person: str, send_key: str, *, now: datetime) -> Standing | None:
-        """How things stand, read consistently; None if nobody ever claimed, a lapsed Claim if nobody holds it now."""
+        """How things stand, read consistently; None if nobody ever claimed, a Claim if it was given back."""
         ...
 
     def claim(self, person: str, send_key: str, *, now: datetime, lease: timedelta) -> Standing:
-        """Take the claim, or say how things stand."""
-        ...
+        """Take the claim, or say how things stand.
 
-    def calling(self, claim: Claim, *, now: datetime, lease: timedelta) -> None:
-        """About to call the provider; from here on silence means unknown. The call ends within `lease`."""
+        Who has it is about to call the provider: from here on silence means unknown. The call ends within `lease`.
+        """
         ...
 
     def sent(self, claim: Claim, receipt: Receipt) -> None:
@@ -227,7 +227,7 @@ class Claims(Protocol):
         ...
 
     def release(self, claim: Claim) -> None:
-        """Surely not sent: the next delivery may claim it at once."""
+        """Surely not sent: the next delivery may claim it at once. Changes nothing where the claim has moved on."""
         ...
 
 
@@ -291,6 +291,10 @@ class People(Protocol):
 
         Raises TryAgain when another writer keeps getting in between.
         """
+        ...
+
+    def meet(self, event: Event, key: PersonKey) -> PersonView:
+        """`merge`, and then the person behind the key as `load` gives it, with the event."""
         ...
 
 

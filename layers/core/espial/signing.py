@@ -17,13 +17,14 @@ from espial.verify import NO_SETTINGS, Secret
 __all__ = ["Secret", "new_secret", "sign", "signed"]
 
 
-def new_secret(platform: str, randomness: bytes) -> Secret:
+def new_secret(platform: str, randomness: bytes, settings: Mapping[str, Any] = NO_SETTINGS) -> Secret:
     """A throw-away secret of a platform's scheme; the same `randomness` (16 bytes or more) gives the same one.
 
-    Raises UnknownConnection for an unknown platform.
+    `settings` are the connection's. Raises UnknownConnection for an unknown platform.
     """
     seed = sha256(platform.encode() + b"\x1f" + randomness).digest()
-    return sources.load(platform).verify.new_secret(seed)
+    source = sources.of(Connection(name=platform, platform=platform, settings=settings))
+    return source.verify.new_secret(seed)
 
 
 def signed(

@@ -61,7 +61,7 @@ def key_pair(kind: Kind, randomness: bytes) -> tuple[bytes, bytes]:
 
 def signature(kind: Kind, signing: bytes, message: bytes) -> str:
     """The message's signature in base64, ECDSA as DER (r, s) after RFC 6979. TypeError for a key of another kind."""
-    key = load_der_private_key(b64decode(signing), password=None)
+    key = _private_key(signing)
     match kind, key:
         case "ecdsa", EllipticCurvePrivateKey():
             found = key.sign(message, ECDSA(SHA256(), deterministic_signing=True))
@@ -72,6 +72,12 @@ def signature(kind: Kind, signing: bytes, message: bytes) -> str:
         case _:
             raise TypeError(f"the signing secret is not an {kind} key")
     return b64encode(found).decode()
+
+
+@lru_cache(maxsize=64)
+def _private_key(signing: bytes) -> object:
+    """Cached: reading an RSA key checks it, which takes longer than signing with it."""
+    return load_der_private_key(b64decode(signing), password=None)
 
 
 @lru_cache(maxsize=16)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from espial.cli import apply, events, exports, quarantine, sample, secrets, templates
+from espial.cli import apply, conformance, events, exports, quarantine, republish, sample, secrets, templates
 from espial.cli.output import complain
 from espial.cli.stack import Stack
 from espial.errors import EspialError, InvalidDefinition
@@ -74,8 +74,11 @@ app.command("validate")(apply.validate)
 app.command("schema")(apply.schema)
 app.command("events")(events.events)
 app.command("explain")(events.explain)
+app.command("messages")(events.messages)
 app.add_typer(quarantine.app, name="quarantine")
+app.command("republish")(republish.republish)
 app.command("preview")(templates.preview)
+app.command("conformance")(conformance.conformance)
 app.command("send-sample")(sample.send_sample)
 app.command("local-secrets")(secrets.local_secrets)
 app.add_typer(exports.app, name="exports")

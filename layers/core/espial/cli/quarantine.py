@@ -52,7 +52,7 @@ def replay(
     limit: Limit = 1000,
     mode: Annotated[str | None, typer.Option(help="`backfill`: record, but trigger nothing.")] = None,
 ) -> None:
-    """Put entries back on the queue, by id or all of a reason; done once the cause is mended."""
+    """Put entries back on their queue, by id or all of a reason; done once the cause is mended."""
     if mode not in (None, "live", "backfill", "replay"):
         raise typer.BadParameter("must be live, backfill or replay", param_hint="--mode")
     _one_of(ids, reason)
@@ -60,10 +60,10 @@ def replay(
     kept = stores.quarantine(stack)
     chosen = _chosen(kept, ids, reason, limit)
     failed = 0
-    with stores.raw_queue(stack) as queue:
+    with stores.ways_back(stack) as ways:
         for one in chosen:
             try:
-                replay_one(one, quarantine=kept, queue=queue, mode=mode)
+                replay_one(one, quarantine=kept, ways=ways, mode=mode)
             except KeyError:
                 failed += 1
                 complain(f"{one}: no such entry")

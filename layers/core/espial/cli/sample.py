@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import httpx
 import typer
 
 from espial import sources
 from espial.cli.output import plain, say
+from espial.cli.posting import post
 from espial.cli.samples import Sample
 from espial.cli.samples import samples as samples_in
 from espial.cli.secrets import kept_file, signing_secrets
 from espial.cli.stack import Failed, Stack
 from espial.definitions import load
 from espial.definitions.models import TRACKING, ConnectionDefinition
-from espial.deliveries import RawDelivery
 
-TIMEOUT_SECONDS = 30
 PREFERRED = "all-types"
 """The case to send when none is named, where the platform has it."""
 
@@ -48,8 +45,8 @@ def send_sample(  # noqa: PLR0917 - options of a command
         raise Failed(str(exc)) from exc
     signer = _signer(target, sample)
     address = url or (stack.tracking_url if platform == TRACKING else stack.api_url) + path
-    request = sample.request(target.name, address, signer, datetime.now(UTC))
-    answer, milliseconds = _post(request)
+    request = sample.request(target.name, target.public_url or address, signer, datetime.now(UTC))
+    answer, milliseconds = post(request, address)
     say(f"{sample.name}: {len(sample.body):,} bytes to {path}")
     said = f": {plain(answer.text[:200])}" if answer.text else ""
     say(f"{answer.status_code} {answer.reason_phrase} in {milliseconds:.0f} ms{said}")
@@ -84,18 +81,3 @@ def _signer(connection: ConnectionDefinition, sample: Sample) -> bytes | None:
     if kept is None:
         raise Failed(f"{kept_file()} has no secret of {connection.name}: run `espial local-secrets` first")
     return kept["signing"].encode()
-
-
-def _post(request: RawDelivery) -> tuple[httpx.Response, float]:
-    """The answer and how long it took, in milliseconds. Raises Failed when there is none."""
-    url, headers = request.url, dict(request.headers)
-    parts = urlsplit(url)
-    if parts.hostname and parts.hostname.endswith(".localhost"):  # not every resolver knows these names
-        headers = {**headers, "host": parts.netloc}
-        url = parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl()
-    started = time.monotonic()
-    try:
-        answer = httpx.request(request.method, url, headers=headers, content=request.body, timeout=TIMEOUT_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise Failed(f"{url}: no answer: {exc}") from exc
-    return answer, (time.monotonic() - started) * 1000

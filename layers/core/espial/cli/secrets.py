@@ -35,7 +35,7 @@ def local_secrets(
         for reference in connection.secrets[:1]:
             held = kept.get(name)
             if held is None or held["reference"] != reference:
-                secret = new_secret(connection.platform, os.urandom(32))
+                secret = new_secret(connection.platform, os.urandom(32), connection.settings)
                 held = {
                     "reference": reference,
                     "secret": secret.accepted.decode(),

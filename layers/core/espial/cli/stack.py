@@ -71,6 +71,18 @@ class Stack:
         return self._output("RawQueueUrl")
 
     @property
+    def notice_queue_url(self) -> str:
+        return self._output("NoticeQueueUrl")
+
+    @property
+    def stream_dead_letter_queue_url(self) -> str:
+        return self._output("StreamDeadLetterQueueUrl")
+
+    @property
+    def event_bus(self) -> str:
+        return self._output("EventBus")
+
+    @property
     def is_local(self) -> bool:
         """Whether everything it reads and writes is on this machine."""
         return is_loopback(self._endpoint)

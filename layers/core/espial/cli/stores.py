@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
 from espial.cli.stack import Failed, Stack
 from espial.events import PersonKey
+from espial.services.replay_quarantine import WaysBack
 from espial.stores.aws_http import AwsClient
+from espial.stores.bus import EventBridgeBus
 from espial.stores.conflicts import ConflictsTable
 from espial.stores.definitions_bucket import DefinitionsBucket
 from espial.stores.delivery_queue import SqsDeliveryQueue
 from espial.stores.events_table import EventsTable
 from espial.stores.export_ledger import DynamoExportLedger
 from espial.stores.export_objects import S3Objects
+from espial.stores.past_events import PastEvents
 from espial.stores.people_table import DecisionsTable, PeopleTable
 from espial.stores.quarantine import S3Quarantine
 from espial.stores.sigv4 import Credentials
@@ -52,9 +56,17 @@ def export_objects(stack: Stack) -> S3Objects:
     return S3Objects(stack.client("s3"))
 
 
+def past_events(stack: Stack) -> PastEvents:
+    return PastEvents(stack.client("dynamodb"), stack.client("dynamodbstreams"), stack.events_table)
+
+
+def event_bus(stack: Stack) -> EventBridgeBus:
+    return EventBridgeBus(stack.client("events"), stack.event_bus)
+
+
 @contextmanager
-def raw_queue(stack: Stack) -> Iterator[SqsDeliveryQueue]:
-    """RawQueue, by the client the functions use; its connections are closed at the end."""
+def ways_back(stack: Stack) -> Iterator[WaysBack]:
+    """The queues by which quarantine is left, RawQueue by the client the functions use; closed at the end."""
     region = stack.session.region_name
     if not region:
         raise Failed("which region? set AWS_REGION or the profile's region")
@@ -63,7 +75,12 @@ def raw_queue(stack: Stack) -> Iterator[SqsDeliveryQueue]:
         closing(AwsClient("sqs", region, credentials=credentials)) as sqs,
         closing(AwsClient("s3", region, credentials=credentials)) as s3,
     ):
-        yield SqsDeliveryQueue(sqs, stack.raw_queue_url, s3, stack.store_bucket)
+        queue = SqsDeliveryQueue(sqs, stack.raw_queue_url, s3, stack.store_bucket)
+        yield WaysBack(queue, partial(_notify, stack), export_ledger(stack))
+
+
+def _notify(stack: Stack, body: str) -> None:
+    stack.client("sqs").send_message(QueueUrl=stack.notice_queue_url, MessageBody=body)
 
 
 class _SessionCredentials:

@@ -61,6 +61,12 @@ def _notice(bucket: Mapping[str, Any], about: Mapping[str, Any], key: str, etag:
     )
 
 
+def message(notice: Notice) -> str:
+    """The notice as a message that `parse` reads. It has no sequencer, so it is never stale."""
+    about = {"key": notice.key, "etag": notice.etag, "version-id": notice.version_id}
+    return json.dumps({"detail-type": "Object Created", "detail": {"bucket": {"name": notice.bucket}, "object": about}})
+
+
 def ignored(key: str, size: int) -> str | None:
     """Why an object is no export file, or None: folder marks, markers and files still being written."""
     name = key.rpartition("/")[2]

@@ -2,22 +2,23 @@
 
 Steps, and what a crash right after each one leaves for the next delivery of the same queue message:
 
- 1 look at the claim            nothing
- 2 load the run                 nothing
- 3 load the person, decide      nothing; skipping and waiting end here
- 4 record the decision          nothing: its id is computed, so recording it again changes nothing
- 5 claim                        claimed: lapses with LEASE, then all goes on as if nothing had happened
- 6 render                       as 5
- 7 mark calling                 calling: nobody knows whether 9 happened; settled by evidence, see `_settle`
- 8 load the person, decide      as 7. What was recorded before this point stops the mail (goal 35)
- 9 hand over                    as 7
-10 mark sent                    sent: step 1 finds it and goes on with 11
-11 message_requested event      as 10; its id is computed too
-12 end the run                  done
+ 1 load person and run, decide  nothing; skipping and waiting end here
+ 2 record the decision          nothing: its id is computed, so recording it again changes nothing
+ 3 render                       nothing
+ 4 claim                        calling: nobody knows whether 6 happened; settled by evidence, see `_settle`
+ 5 load the person, decide      as 4. What was recorded before this point stops the mail (goal 35)
+ 6 hand over                    as 4
+ 7 mark sent                    sent: step 4 finds it and goes on with 8
+ 8 message_requested event      as 7; its id is computed too
+ 9 end the run                  done
 
-What is refused or skipped goes the same way: the claim, if there is one, is marked refused, then the message_skipped
-event, the decision, the end of the run. The claim is looked at before anything is decided, so that a mail that
-went out is never booked as skipped because of what happened since.
+What is refused goes the same way: claimed, marked refused, then the message_skipped event, the decision, the end of
+the run. What is skipped takes no claim, but looks at it first, so that a mail that went out, or may be on its way, is
+never booked as skipped because of what happened since. Nobody can claim after that look and still send: step 5 sees
+whatever the skip was decided by.
+
+Who holds a claim and knows that nothing was handed over gives it back, through the queue if the table takes no word
+(`_unsent`); a claim that is not given back mutes its occasion until it is settled.
 
 A claim speaks for one version of one run, so whatever becomes of it never mutes a later occasion (goal 40).
 """
@@ -58,7 +59,7 @@ from espial.triggers.run import Run
 from espial.vocabulary import EventType
 
 LEASE = timedelta(minutes=2)
-"""How long a claim, and then a call, may take: longer than the function may run."""
+"""How long a claim's holder may take to look again and to call: longer than the function may run."""
 
 RECONCILE_WINDOW = timedelta(minutes=15)
 """How long the provider's events are waited for before an unknown outcome is settled without evidence."""
@@ -143,26 +144,30 @@ class Deliverer:
     clock: Callable[[], datetime]
     window: timedelta = field(default=RECONCILE_WINDOW)
 
-    def deliver(self, request: Mapping[str, str]) -> Outcome:
+    def deliver(self, request: Mapping[str, Any]) -> Outcome:
         """Act on one SendQueue message (`espial.triggers.run.message`), however often it is delivered.
 
+        `unsent`, where it is there, is the attempt whose claim was taken and surely not used.
         Raises TryAgain when a store is away; the queue delivers the message again then.
         """
         asked = Occasion(request["person"], request["trigger"], request["key"], request["version"])
+        if "unsent" in request:
+            self.claims.release(Claim(asked.person, asked.send_key, int(request["unsent"])))
         trigger = self.published.trigger(asked.trigger)
-        run = self.runs.get(asked.person, asked.trigger, asked.key)
         if trigger is None:
-            return self._orphaned(asked, run)
-        outcome = self._resumed(asked, trigger)
-        if run is None:
-            return outcome or Outcome("nothing", "no_run", trigger.name)
-        current = Occasion.of(run)
-        if current != asked:  # the run has moved on, and this message may be the only timer it has
-            outcome = self._resumed(current, trigger)
-        return outcome or self._decide(current, trigger, run)
+            return self._orphaned(asked)
+        view = self.people.load(PersonKey.parse(asked.person))
+        run = _run_in(view, asked)
+        current = Occasion.of(run) if run is not None else None
+        earlier = self._resumed(asked, trigger) if current != asked else None
+        if run is None or current is None:
+            return earlier or Outcome("nothing", "no_run", trigger.name)
+        # where the run has moved on, this message may be the only timer it has
+        return self._decide(current, trigger, run, view)
 
-    def _orphaned(self, asked: Occasion, run: Run | None) -> Outcome:
+    def _orphaned(self, asked: Occasion) -> Outcome:
         """The trigger was removed: what waits is skipped, unless a mail may be on its way already."""
+        run = self.runs.get(asked.person, asked.trigger, asked.key)
         if run is not None and run.state == "waiting" and self._standing(Occasion.of(run)) is None:
             return self._skipped(Occasion.of(run), Decision("skip", "trigger_removed"), self.clock())
         return Outcome("nothing", "trigger_removed", asked.trigger)
@@ -179,14 +184,17 @@ class Deliverer:
 
     # -- before the claim
 
-    def _decide(self, occasion: Occasion, trigger: Trigger, run: Run) -> Outcome:
+    def _decide(self, occasion: Occasion, trigger: Trigger, run: Run, view: PersonView) -> Outcome:
         now = self.clock()
-        view = self.people.load(PersonKey.parse(occasion.person))
         decision = decide(trigger, run, view, now)
         if decision.outcome != "send":
-            return self._not_sent(trigger, run, view, decision, now)
+            return self._resumed(occasion, trigger) or self._not_sent(trigger, run, view, decision, now)
         self.decisions.record(occasion.person, decision, run, now=now)
-        return self._claim(occasion, trigger, run, view)
+        try:
+            sender, mail = self._prepare(trigger, run, view)
+        except Refused as exc:
+            return self._unmade(occasion, trigger, exc)
+        return self._claim(occasion, trigger, run, sender, mail)
 
     def _not_sent(self, trigger: Trigger, run: Run, view: PersonView, decision: Decision, now: datetime) -> Outcome:
         occasion = Occasion.of(run)
@@ -197,31 +205,6 @@ class Deliverer:
             self.runs.put(replace(run, timer_at=decision.until), run)
             return waiting
         return Outcome("nothing", decision.reason, occasion.trigger)
-
-    # -- under the claim
-
-    def _claim(self, occasion: Occasion, trigger: Trigger, run: Run, view: PersonView) -> Outcome:
-        standing = self.claims.claim(occasion.person, occasion.send_key, now=self.clock(), lease=LEASE)
-        if not isinstance(standing, Claim):
-            return self._resume(occasion, trigger, standing)
-        try:
-            sender, mail = self._prepare(trigger, run, view)
-            self.claims.calling(standing, now=self.clock(), lease=LEASE)
-            now = self.clock()
-            view = self.people.load(PersonKey.parse(occasion.person))
-        except Refused as exc:
-            return self._refused(occasion, standing, exc)
-        except TryAgain:
-            self.claims.release(standing)
-            raise
-        decision = decide(trigger, run, view, now)
-        if decision.outcome != "send":
-            self.claims.release(standing)
-            return self._not_sent(trigger, run, view, decision, now)
-        if address(recipient(trigger, run, view, now) or "") != mail.to:
-            self.claims.release(standing)
-            raise TryAgain("the address changed meanwhile", after=0)
-        return self._hand_over(occasion, trigger, standing, sender, mail)
 
     def _prepare(self, trigger: Trigger, run: Run, view: PersonView) -> tuple[Sender, Message]:
         name = trigger.send.provider
@@ -234,19 +217,50 @@ class Deliverer:
         check(mail, sender.features)
         return sender, mail
 
-    def _hand_over(self, occasion: Occasion, trigger: Trigger, claim: Claim, sender: Sender, mail: Message) -> Outcome:
+    def _unmade(self, occasion: Occasion, trigger: Trigger, refusal: Refused) -> Outcome:
+        """No mail can be made of it: settled under a claim, lest a template mended meanwhile sends it after all."""
+        standing = self.claims.claim(occasion.person, occasion.send_key, now=self.clock(), lease=LEASE)
+        if not isinstance(standing, Claim):
+            return self._resume(occasion, trigger, standing)
+        return self._refused(occasion, standing, refusal)
+
+    # -- under the claim
+
+    def _claim(self, occasion: Occasion, trigger: Trigger, run: Run, sender: Sender, mail: Message) -> Outcome:
+        standing = self.claims.claim(occasion.person, occasion.send_key, now=self.clock(), lease=LEASE)
+        if not isinstance(standing, Claim):
+            return self._resume(occasion, trigger, standing)
+        now = self.clock()
+        try:
+            view = self.people.load(PersonKey.parse(occasion.person))
+        except TryAgain as exc:
+            return self._unsent(occasion, standing, "person_unreadable", now + timedelta(seconds=exc.after))
+        same = address(recipient(trigger, run, view, now) or "") == mail.to
+        if not same or decide(trigger, run, view, now).outcome != "send":
+            return self._unsent(occasion, standing, "changed_meanwhile", now)
+        return self._hand_over(trigger, run, standing, sender, mail)
+
+    def _hand_over(self, trigger: Trigger, run: Run, claim: Claim, sender: Sender, mail: Message) -> Outcome:
+        occasion = Occasion.of(run)
         try:
             receipt = sender.send(mail, idempotency_key=occasion.send_key)
         except Refused as exc:
             return self._refused(occasion, claim, exc)
         except TryAgain as exc:
-            self.claims.release(claim)
-            return self._later(occasion, "provider_busy", self.clock() + timedelta(seconds=exc.after))
+            return self._unsent(occasion, claim, "provider_busy", self.clock() + timedelta(seconds=exc.after))
         except OutcomeUnknown:
             self.claims.unknown(claim)
             return self._settle(occasion, trigger, Unsettled(claim, self.clock()))
         self.claims.sent(claim, receipt)
-        return self._sent(occasion, trigger, receipt)
+        return self._sent(occasion, trigger, receipt, run)
+
+    def _unsent(self, occasion: Occasion, claim: Claim, reason: str, at: datetime) -> Outcome:
+        """Nothing was handed over, surely: the claim is free again, and the occasion is looked at anew at `at`."""
+        try:
+            self.claims.release(claim)
+        except TryAgain:  # the queue remembers what the table cannot be told, and `deliver` tells it then
+            return self._later(occasion, reason, at, unsent=claim.attempt)
+        return self._later(occasion, reason, at)
 
     # -- after the call
 
@@ -254,7 +268,8 @@ class Deliverer:
         """Go on where an earlier delivery of this occasion's message, or another copy of it, got to."""
         match standing:
             case AlreadySent(provider, message_id, at):
-                return self._sent(occasion, trigger, Receipt(provider=provider, provider_message_id=message_id, at=at))
+                receipt = Receipt(provider=provider, provider_message_id=message_id, at=at)
+                return self._sent(occasion, trigger, receipt, self._run(occasion))
             case AlreadyRefused(reason):
                 return self._skipped(occasion, Decision("skip", reason), self.clock())
             case InProgress(until):
@@ -262,7 +277,7 @@ class Deliverer:
             case Unsettled():
                 return self._settle(occasion, trigger, standing)
             case Claim():
-                raise TryAgain("the claim lapsed meanwhile", after=0)
+                raise TryAgain("the claim was given back meanwhile", after=0)
 
     def _settle(self, occasion: Occasion, trigger: Trigger, unsettled: Unsettled) -> Outcome:
         """An unknown outcome: by the provider's own events, and if none come in time by the trigger's word."""
@@ -271,7 +286,7 @@ class Deliverer:
         receipt = evidence(view, occasion.send_key)
         if receipt is not None:
             self.claims.sent(unsettled.claim, receipt)
-            return self._sent(occasion, trigger, receipt)
+            return self._sent(occasion, trigger, receipt, self._run(occasion))
         if self._takes_a_key_once(trigger):
             self.claims.release(unsettled.claim)
             return self._later(occasion, "repeating_with_the_same_key", now + REPEAT_AFTER)
@@ -298,17 +313,16 @@ class Deliverer:
         rule = Rule(refusal.reason, refusal.detail or None, verdict=False)
         return self._skipped(occasion, Decision("skip", refusal.reason, None, (rule,)), self.clock())
 
-    def _later(self, occasion: Occasion, reason: str, at: datetime) -> Outcome:
-        """Look again at `at`, whatever the run is by then."""
-        name = f"{occasion.person}/{occasion.trigger}/{occasion.key}"
-        self.timers.at(at, {**occasion._asdict(), "due_at": at.isoformat()}, name, now=self.clock())
+    def _later(self, occasion: Occasion, reason: str, at: datetime, **known: int) -> Outcome:
+        """Look again at `at`, whatever the run is by then, and knowing what is `known` now."""
+        name = "/".join((occasion.person, occasion.trigger, occasion.key, *map(str, known.values())))
+        self.timers.at(at, {**occasion._asdict(), "due_at": at.isoformat(), **known}, name, now=self.clock())
         return Outcome("waiting", reason, occasion.trigger)
 
     # -- the books
 
-    def _sent(self, occasion: Occasion, trigger: Trigger, receipt: Receipt) -> Outcome:
+    def _sent(self, occasion: Occasion, trigger: Trigger, receipt: Receipt, run: Run | None) -> Outcome:
         record_own(self.events, own_events.message_requested(occasion, receipt, channel=trigger.channel))
-        run = self._run(occasion)
         if run is not None:
             self.runs.finish(run, "sent", closed_at=receipt.at)
         return Outcome("sent", "sent", occasion.trigger)
@@ -333,6 +347,12 @@ class Deliverer:
         """The run while it is still about this occasion."""
         run = self.runs.get(occasion.person, occasion.trigger, occasion.key)
         return run if run is not None and run.version == occasion.version else None
+
+
+def _run_in(view: PersonView, occasion: Occasion) -> Run | None:
+    """The occasion's run, whatever its version."""
+    same = (run for run in view.runs if (run.person, run.trigger, run.key) == occasion[:3])
+    return next(same, None)
 
 
 def evidence(view: PersonView, key: str) -> Receipt | None:

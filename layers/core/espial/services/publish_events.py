@@ -70,6 +70,13 @@ class Wanted:
         return self._types
 
 
+def stays_off(event: Event, wanted: frozenset[str] | None) -> str | None:
+    """Why an event stays off the bus: `backfill` or `unwanted`; None if it goes there."""
+    if event.mode == "backfill":
+        return "backfill"
+    return "unwanted" if wanted is not None and event.type.value not in wanted else None
+
+
 def publish(records: Iterable[StreamRecord], *, bus: EventBus, wanted: frozenset[str] | None) -> Published:
     """Put the newly recorded events on the bus that something there wants (None: all of them).
 
@@ -89,17 +96,15 @@ def publish(records: Iterable[StreamRecord], *, bus: EventBus, wanted: frozenset
             outcome.unreadable.append(change["SequenceNumber"])
             outcome.counts["unreadable", ""] += 1
             continue
-        if event.mode == "backfill":
-            outcome.counts["backfill", event.type.value] += 1
-        elif wanted is not None and event.type.value not in wanted:
-            outcome.counts["unwanted", event.type.value] += 1
+        if verdict := stays_off(event, wanted):
+            outcome.counts[verdict, event.type.value] += 1
         else:
             sequences[id(event)] = change["SequenceNumber"]
             chosen.append(event)
     failed = {id(event) for event in bus.put(chosen)}
     for event in chosen:
-        verdict = "failed" if id(event) in failed else "published"
-        outcome.counts[verdict, event.type.value] += 1
-        if verdict == "failed":
+        refused = id(event) in failed
+        outcome.counts["failed" if refused else "published", event.type.value] += 1
+        if refused:
             outcome.failed.append(sequences[id(event)])
     return outcome

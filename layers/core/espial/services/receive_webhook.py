@@ -36,12 +36,12 @@ def receive_webhook(
     the platform takes for "again"; nothing kept, nothing explained), 503 when queue, secrets or keys are away.
     """
     connection: Connection | None = None
-    detail, unproven = "", 401
+    detail, unproven, busy = "", 401, 503
     try:
         connection = connections.find(request.path["platform"], request.path["connection"])
         delivery = _delivery(request, connection, public_url, now)
         source = sources.of(connection)
-        unproven = source.unproven
+        unproven, busy = source.unproven, source.busy
         reply, reason = _admit(
             source, delivery, connection, connections=connections, queue=queue, outside=outside, now=now
         )
@@ -50,7 +50,7 @@ def receive_webhook(
     except SignatureError as exc:
         reply, reason, detail = Reply(status=unproven), "bad_signature", str(exc)
     except TryAgain as exc:
-        reply, reason, detail = Reply(status=503, headers=retry_after(exc)), "try_again", str(exc)
+        reply, reason, detail = Reply(status=busy, headers=retry_after(exc)), "try_again", str(exc)
     except Refusal as exc:
         reply, reason = Reply(status=exc.status, headers=exc.headers), exc.reason
     return Outcome.of(reply, reason, connection, len(request.body), detail)

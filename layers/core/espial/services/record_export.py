@@ -41,6 +41,7 @@ MAX_HANDOFFS = 20
 """Without any progress in between; then the message goes the way of the dead-letter queue."""
 
 BACK_OFF_SECONDS = (15, 30, 60, 120, 300)
+"""By handoffs without progress; the first for a worker that got some way before it was throttled."""
 
 
 class Recording(NamedTuple):

@@ -1,41 +1,62 @@
-"""The way back from quarantine: what was refused goes through the queue again, once its reason is mended."""
+"""The way back from quarantine: what was refused goes through its queue again, once its reason is mended."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from espial.deliveries import RawDelivery
 from espial.errors import Refused
+from espial.exports.files import ExportLedger, Listed
+from espial.exports.notices import Notice, message
 from espial.ports import DeliveryQueue, Quarantine, Quarantined
 from espial.services.record_events import REPLAYED
 
 
-def replay(id: str, *, quarantine: Quarantine, queue: DeliveryQueue, mode: str | None = None) -> RawDelivery:
-    """Put one entry back on RawQueue, and remove it once it is durable there.
+class WaysBack(NamedTuple):
+    """RawQueue, NoticeQueue (takes a message's body, returns once it is durable), and which files were read."""
 
-    `mode` replaces the mode it arrived in (`backfill` records without firing a trigger). Neighbours of an item are
-    not replayed with it, and what was recorded meanwhile is recognised as a duplicate. Raises KeyError for an
-    unknown id, Refused where the entry holds nothing to replay, TryAgain when the queue cannot take it now.
+    queue: DeliveryQueue
+    notify: Callable[[str], None]
+    ledger: ExportLedger
+
+
+def replay(id: str, *, quarantine: Quarantine, ways: WaysBack, mode: str | None = None) -> None:
+    """Put one entry back on its queue, and remove it once it is durable there.
+
+    A delivery or an item goes to RawQueue, a file or a notice of one to NoticeQueue: the file is read again from
+    where it could not be read on. `mode` replaces the mode a delivery arrived in (`backfill` records without firing a
+    trigger). Neighbours of an item are not replayed with it, and what was recorded meanwhile is recognised as a
+    duplicate. Raises KeyError for an unknown id, Refused where there is nothing to replay or the mode cannot be
+    chosen, TryAgain when the queue cannot take it now.
     """
     entry = quarantine.get(id)
-    delivery = _delivery(entry, mode)
-    queue.put(delivery)
+    if entry.content.get("kind") in ("export", "notice"):
+        if mode:
+            raise Refused("mode_not_possible", "a file is recorded in the mode of its connection")
+        ways.notify(_message(entry, ways.ledger))
+    else:
+        ways.queue.put(_delivery(entry, mode))
     quarantine.remove(id)
-    return delivery
 
 
-_WAY_BACK = {
-    "export": (
-        "drop the file again under a new key, or, once its cause is mended, invoke sweep_exports with "
-        '`{"days": 30, "retry_failed": true}`, which reads failed files again'
-    ),
-    "notice": "it names no file; sweep_exports finds every file whose notification was lost",
-}
-"""Kind of entry -> how else to get at what it stands for."""
+def _message(entry: Quarantined, ledger: ExportLedger) -> str:
+    content = entry.content
+    if content["kind"] == "notice":
+        said = content["message"]
+        return said if isinstance(said, str) else json.dumps(said)
+    bucket, key, etag = content["bucket"], content["key"], content["etag"]
+    state, _ = ledger.states(bucket, [Listed(key, etag, 0, entry.quarantined_at)]).get(key, ("", None))
+    if state == "done":
+        raise Refused(
+            "nothing_to_replay",
+            f"the rest of the file was recorded: have this part dropped again under a new key: {content['raw']}",
+        )
+    return message(Notice(bucket=bucket, key=key, etag=etag, version_id=content["version_id"]))
 
 
 def _delivery(entry: Quarantined, mode: str | None) -> RawDelivery:
@@ -54,4 +75,4 @@ def _delivery(entry: Quarantined, mode: str | None) -> RawDelivery:
             method=REPLAYED,
             mode=mode or content["mode"],
         )
-    raise Refused("nothing_to_replay", _WAY_BACK.get(str(kind), "replay what it came from") + f": {content.get('raw')}")
+    raise Refused("nothing_to_replay", f"replay what it came from: {content.get('raw')}")

@@ -7,6 +7,11 @@ Steps for a run, and what a crash right after each leaves for the redelivery of 
         note timer_at           nothing
  end    finish the run          the redelivery finds the run ended by this very event, and goes on
         decision, skipped event nothing: their ids are computed
+ over   put the run, ended      the redelivery finds this very version ended, and goes on
+        decision, skipped event nothing: their ids are computed
+
+"Over" is a run whose end was recorded before its beginning was looked at, such as an order that overtook its cart: it
+leaves what it would have left in the usual order (guarantee 6).
 
 A timer pending earlier than a run's new due time is left alone: it fires early, finds the run not due, and is set
 again. So an edit of a cart costs one write and no timer.
@@ -25,7 +30,7 @@ from espial.events import BEHAVIOUR_KEYS, Event, PersonKey, home_key, person_key
 from espial.people import PersonView
 from espial.ports import Decisions, EventStore, People, Runs, Timers
 from espial.services.recorder import record_own
-from espial.triggers.decision import Decision, Ended, advance, begin, decide, exit_of
+from espial.triggers.decision import Decision, Ended, advance, begin, decide, exit_of, exited
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
 
@@ -58,15 +63,16 @@ class TriggerRunner:
         tally: Tally = Counter()
         if event.platform == own_events.PLATFORM or not person_keys(event):
             return tally
-        self.people.merge(event)
         watching = [
             trigger for trigger in triggers if trigger.status in ("live", "staging") and event.type in trigger.watches
         ]
-        if watching:
-            home = PersonKey.parse(home_key(event, BEHAVIOUR_KEYS).removeprefix("P#"))
-            person = self.people.load(home).with_event(event)
-            for trigger in watching:
-                self._apply(trigger, event, person, now, tally)
+        if not watching:
+            self.people.merge(event)
+            return tally
+        home = PersonKey.parse(home_key(event, BEHAVIOUR_KEYS).removeprefix("P#"))
+        person = self.people.meet(event, home)
+        for trigger in watching:
+            self._apply(trigger, event, person, now, tally)
         return tally
 
     def _apply(self, trigger: Trigger, event: Event, person: PersonView, now: datetime, tally: Tally) -> None:
@@ -78,7 +84,7 @@ class TriggerRunner:
             if ended is not None:
                 tally[trigger.name, self._end(trigger, run, person, ended, now)] += 1
             elif run.state == "exited" and run.ended_by == event.event_id:
-                self._book(run, Decision("skip", run.reason), event, now)  # again, in case a crash came between
+                self._book_again(run, now)
         candidate = begin(trigger, event, str(person.key))
         if candidate is not None:
             tally[trigger.name, self._start(trigger, candidate, person, now)] += 1
@@ -96,36 +102,49 @@ class TriggerRunner:
         )
         if not finished:  # a newer version moved in, or it was sent in this instant: decided before its next step
             return "unchanged"
-        self._book(run, decision, ended.event, now)
+        self._book(run, decision, ended.event.occurred_at, now)
         return decision.reason
 
-    def _book(self, run: Run, decision: Decision, ending: Event, now: datetime) -> None:
+    def _book(self, run: Run, decision: Decision, ended_at: datetime, now: datetime) -> None:
         self.decisions.record(run.person, decision, run, now=now)
-        record_own(self.events, own_events.message_skipped(run, decision, at=ending.occurred_at))
+        record_own(self.events, own_events.message_skipped(run, decision, at=ended_at))
+
+    def _book_again(self, run: Run, now: datetime) -> None:
+        """An event that ended a run, or began an ended one, is redelivered: a crash may have come before the books."""
+        self._book(run, Decision("skip", run.reason), run.closed_at or run.due_at, now)
 
     # -- starting
 
     def _start(self, trigger: Trigger, candidate: Run, person: PersonView, now: datetime) -> str:
-        if exit_of(trigger, candidate, person) is not None:
-            return "over"  # what ends it has happened already: an order that overtook its cart
-        home = self._home(candidate, person)
+        run = _known(candidate, person)
+        candidate = replace(candidate, person=run.person if run else candidate.person)
+        ended = exit_of(trigger, candidate, person)  # what ends it may be there already: an order overtook its cart
         for _ in range(ATTEMPTS):
-            run = self.runs.get(home, candidate.trigger, candidate.key)
-            following = advance(trigger, run, replace(candidate, person=home))
+            following = advance(trigger, run, candidate)
             if following is run:
-                if run.version == candidate.version and run.state == "waiting":
-                    self._arm(run, now)  # this event again, in case a crash came before its timer
-                    return "unchanged"
-                return "late" if candidate.order < run.order else "unchanged"
-            if self.runs.put(following, run):
+                return self._same(run, candidate, ended, now)
+            if ended is not None:
+                if run is not None and run.state == "waiting" and run.due_at <= now + SKEW:
+                    return "over"
+                decision = decide(trigger, following, person, now)
+                if self.runs.put(exited(following, ended), run):
+                    self._book(following, decision, ended.event.occurred_at, now)
+                    return decision.reason
+            elif self.runs.put(following, run):
                 self._arm(following, now)
                 return "restarted" if run else "started"
+            run = self.runs.get(candidate.person, candidate.trigger, candidate.key)  # somebody moved it meanwhile
         raise TryAgain(f"a run of {trigger.name} keeps changing")
 
-    def _home(self, candidate: Run, person: PersonView) -> str:
-        """The key the run lives under: that of the run there is, whichever of the person's keys began it."""
-        same = [run for run in person.runs if (run.trigger, run.key) == (candidate.trigger, candidate.key)]
-        return max(same, key=lambda run: (*run.order, run.person), default=candidate).person
+    def _same(self, run: Run, candidate: Run, ended: Ended | None, now: datetime) -> str:
+        """The candidate changes nothing; if the run is its own, its event is redelivered: a crash may have come."""
+        if run.version == candidate.version and run.state == "waiting":
+            self._arm(run, now)
+        elif run.version == candidate.version and run.state == "exited":
+            self._book_again(run, now)
+        if ended is not None:
+            return "over"
+        return "late" if candidate.order < run.order else "unchanged"
 
     def _arm(self, run: Run, now: datetime) -> None:
         pending = run.timer_at is not None and now + MARGIN < run.timer_at <= run.due_at
@@ -133,3 +152,9 @@ class TriggerRunner:
             return
         self.timers.at(run.due_at, message(run), f"{run.person}/{run.trigger}/{run.key}", now=now)
         self.runs.put(replace(run, timer_at=run.due_at), run)
+
+
+def _known(candidate: Run, person: PersonView) -> Run | None:
+    """The candidate's run as the view has it, whichever of the person's keys began it."""
+    same = [run for run in person.runs if (run.trigger, run.key) == (candidate.trigger, candidate.key)]
+    return max(same, key=lambda run: (*run.order, run.person), default=None)

@@ -35,7 +35,8 @@ EventFields = dict[str, Any]
 
 Never event_id, platform, connection, received_at, mode or raw: those are the core's to fill in.
 `identified_at`, optional, is the instant that goes into the event id where `occurred_at` is computed from
-something that a retry changes (a clock correction); it is not kept.
+something that a retry changes (a clock correction); it is not kept. Without it an event that is `time_uncertain`, dated
+by its receipt, is identified by the day of that: a retry after midnight UTC would be recorded again.
 """
 
 
@@ -81,6 +82,7 @@ class Source:
                   a subscription, checked to be the vendor's own; None for all others. It is not recorded then.
     accepted      a proven delivery that is durable now -> the answer, where the platform expects a certain one.
     unproven      the status that a delivery without proof is answered with: not 401 where that loses events.
+    busy          the status for "later": not 503 where that loses events.
     configured    the connection's settings -> the source to use instead, for platforms whose shape is the user's
                   own; raises ValueError for settings that do not do.
     """
@@ -100,6 +102,7 @@ class Source:
     confirm: Callable[[RawDelivery, Mapping[str, Any]], str | None] | None = None
     accepted: Callable[[RawDelivery], Reply] | None = None
     unproven: int = 401
+    busy: int = 503
     configured: Callable[[Mapping[str, Any]], Source] | None = None
 
 

@@ -21,7 +21,7 @@ A path is names and list indexes with dots between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -31,7 +31,7 @@ import orjson
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 from espial.sources import EventFields, Source
-from espial.sources._shared import email, epoch, instant, milliseconds, phone, text
+from espial.sources._shared import document, email, epoch, instant, milliseconds, phone, text
 from espial.verify.chosen import chosen
 from espial.vocabulary import EventType
 
@@ -97,6 +97,15 @@ PARTS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
 }
 """What a mapping can fill, and what reads each field; `order`, `cart` and `product` are commerce."""
 
+TOLD = (
+    "occurred_at",
+    "message_id",
+    *(f"person.{name}" for name in PARTS["person"]),
+    "link.url",
+    "order.id",
+    "product.id",
+)
+"""What makes two reports the same one where they have no id."""
 COMMERCE = ("order", "cart", "product")
 PLAIN = ("type", "id", "occurred_at", "message_id", "properties")
 TARGETS = frozenset((*PLAIN, *(f"{part}.{name}" for part, names in PARTS.items() for name in names)))
@@ -104,26 +113,30 @@ TARGETS = frozenset((*PLAIN, *(f"{part}.{name}" for part, names in PARTS.items()
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Mapped:
-    """A mapping that was read: everything a source of its own would say."""
+    """A mapping that was read: everything a source of its own would say. `read` and the generic sources make it.
 
-    items: Path
-    channel: str
-    fields: Mapping[str, tuple[Path, ...]]
-    types: Mapping[str, EventType]
+    items    where the reports stand in a document.
+    fields   canonical field -> the paths to look at.
+    types    the sender's words -> ours.
+    """
+
+    def __init__(
+        self, *, items: Path, channel: str, fields: Mapping[str, tuple[Path, ...]], types: Mapping[str, EventType]
+    ) -> None:
+        self.items, self.channel, self.fields, self.types = items, channel, fields, types
+        self.people = tuple(target.partition(".")[2] for target in fields if target.startswith("person."))
+        self._parts = [
+            (part, name, PARTS[part][name], fields[target])
+            for target in fields
+            for part, dot, name in [target.partition(".")]
+            if dot
+        ]
+        self._told = [fields.get(target, ()) for target in TOLD]
 
     def split(self, delivery: RawDelivery) -> list[Item]:
         """The reports at `items`. Raises MalformedDelivery if there is no array or object there."""
-        try:
-            found = orjson.loads(delivery.body)
-        except orjson.JSONDecodeError as exc:
-            raise MalformedDelivery("not_json", str(exc)) from exc
-        return self.reports(found)
-
-    def reports(self, document: Any) -> list[Item]:
-        """The reports in a document."""
-        found = at(document, self.items)
+        found = at(document(delivery), self.items)
         if isinstance(found, dict):
             return [found]
         if not isinstance(found, list):
@@ -133,69 +146,68 @@ class Mapped:
 
     def normalise(self, item: Item, arrival: Arrival) -> EventFields:
         """One report. Raises MalformedItem for what is not an object or has no type."""
-        if not isinstance(item, dict):
+        if type(item) is not dict:
             raise MalformedItem("not_an_object", "a report is not a JSON object")
-        named = self.named(item)
+        named = self._joined(item, "type")
         if not named:
-            raise MalformedItem("missing_event", "the report has no type", self.path("type"))
-        fields: EventFields = {"type": self.types.get(named, EventType.UNKNOWN), "platform_type": named}
-        fields["channel"] = self.channel
-        when = self.value(item, "occurred_at")
+            raise MalformedItem("missing_event", "the report has no type", self._where("type"))
+        fields: EventFields = {
+            "type": self.types.get(named, EventType.UNKNOWN),
+            "platform_type": named,
+            "channel": self.channel,
+        }
+        when = self._value(item, "occurred_at")
         if when is None:
             fields["occurred_at"], fields["time_uncertain"] = arrival.received_at, True
         else:
-            fields["occurred_at"] = _time(when, self.path("occurred_at"))
-        if message := text(self.value(item, "message_id")):
+            fields["occurred_at"] = _time(when, self._where("occurred_at"))
+        if message := text(self._value(item, "message_id")):
             fields["message_id"] = message
-        if properties := _object(self.value(item, "properties")):
+        if properties := _object(self._value(item, "properties")):
             fields["properties"] = properties
-        fields |= self._parts(item)
-        return fields
+        return self._fill(item, fields)
 
-    def _parts(self, item: Item) -> EventFields:
-        found: dict[str, dict[str, Any]] = {}
-        for target in self.fields:
-            part, dot, name = target.partition(".")
-            value = PARTS[part][name](self.value(item, target)) if dot else None
-            if value is not None and value != []:
-                found.setdefault(part, {})[name] = value
-        commerce = {part: found.pop(part) for part in COMMERCE if part in found}
-        return {**found, "commerce": commerce} if commerce else found
+    def _fill(self, item: Item, fields: EventFields) -> EventFields:
+        for part, name, read_as, paths in self._parts:
+            value = read_as(first(item, paths))
+            if value is None or value == []:
+                continue
+            if part in COMMERCE:
+                fields.setdefault("commerce", {}).setdefault(part, {})[name] = value
+            else:
+                fields.setdefault(part, {})[name] = value
+        return fields
 
     def identity(self, item: Item) -> tuple[str, ...]:
         """The sender's id where it has one, else whom and what it is about and when."""
         if given := self._joined(item, "id"):
             return (given,)
-        told = ("occurred_at", "message_id", *(target for target in self.fields if target.startswith("person.")))
-        more = ("link.url", "order.id", "product.id")
-        return (self.named(item), *(text(self.value(item, target)) or "" for target in (*told, *more)))
-
-    def named(self, item: Item) -> str:
-        """The report's type in the sender's words, "" if it has none."""
-        return self._joined(item, "type")
-
-    def _joined(self, item: Item, target: str) -> str:
-        return ".".join(filter(None, (text(at(item, path)) for path in self.fields.get(target, ()))))
+        return (self._joined(item, "type"), *(text(first(item, paths)) or "" for paths in self._told))
 
     def send_key(self, item: Item) -> str | None:
-        """Message and recipient."""
-        message = text(self.value(item, "message_id"))
-        recipient = next(filter(None, (self._person(item, name) for name in self._people(item))), None)
-        return f"{message}/{recipient}" if message and recipient else None
+        """Message and recipient, who is the first of the mapping's `person` fields that is there."""
+        message = text(self._value(item, "message_id"))
+        if message is None:
+            return None
+        for part, _, read_as, paths in self._parts:
+            if part == "person" and (recipient := read_as(first(item, paths))):
+                return f"{message}/{recipient}"
+        return None
 
-    def _person(self, item: Item, name: str) -> str | None:
-        found: str | None = PARTS["person"][name](self.value(item, f"person.{name}"))
-        return found
+    def person_order(self, _item: Item) -> tuple[str, ...]:
+        """As the mapping has it."""
+        return self.people
 
-    def _people(self, _item: Item) -> tuple[str, ...]:
-        """In the mapping's order."""
-        return tuple(target.partition(".")[2] for target in self.fields if target.startswith("person."))
+    def _joined(self, item: Item, target: str) -> str:
+        paths = self.fields.get(target, ())
+        if len(paths) == 1:
+            return text(at(item, paths[0])) or ""
+        return ".".join(filter(None, (text(at(item, path)) for path in paths)))
 
-    def value(self, item: Item, target: str) -> Any:
-        """What stands at the first path of a target that leads anywhere."""
-        return next((found for path in self.fields.get(target, ()) if (found := at(item, path)) is not None), None)
+    def _value(self, item: Item, target: str) -> Any:
+        return first(item, self.fields.get(target, ()))
 
-    def path(self, target: str) -> str:
+    def _where(self, target: str) -> str:
         """For messages."""
         return " or ".join(".".join(path) for path in self.fields.get(target, ())) or target
 
@@ -208,20 +220,29 @@ class Mapped:
             normalise=self.normalise,
             identity=self.identity,
             send_key=self.send_key,
-            person_order=self._people,
+            person_order=self.person_order,
         )
 
 
-def at(document: Any, path: Path) -> Any:
+def first(item: Any, paths: tuple[Path, ...]) -> Any:
+    """What stands at the first path that leads anywhere, else None."""
+    for path in paths:
+        found = at(item, path)
+        if found is not None:
+            return found
+    return None
+
+
+def at(found: Any, path: Path) -> Any:
     """What stands at a path; None if it leads nowhere."""
     for step in path:
-        if isinstance(document, dict):
-            document = document.get(step)
-        elif isinstance(document, list) and step.isascii() and step.isdigit() and int(step) < len(document):
-            document = document[int(step)]
+        if type(found) is dict:
+            found = found.get(step)
+        elif type(found) is list and step.isascii() and step.isdigit() and int(step) < len(found):
+            found = found[int(step)]
         else:
             return None
-    return document
+    return found
 
 
 def _time(value: Any, path: str) -> datetime:
@@ -272,7 +293,9 @@ def read(settings: Mapping[str, Any], default: Mapped) -> Mapped:
         except ValueError:
             known = ", ".join(one.value for one in EventType)
             raise ValueError(f"types.{theirs}: no such type {ours!r}, must be one of {known}") from None
-    return Mapped(default.items if items is None else _path(items, "items"), channel, fields, types)
+    return Mapped(
+        items=default.items if items is None else _path(items, "items"), channel=channel, fields=fields, types=types
+    )
 
 
 def _mapping(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:

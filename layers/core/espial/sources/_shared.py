@@ -18,10 +18,13 @@ EARLIEST = 946_684_800  # 2000-01-01
 LATEST = 4_102_444_800  # 2100-01-01
 MOST_FIELDS = 10_000
 """Fields of a form or query."""
+MANY_FIELDS = 200_000
+"""Fields of a form that holds many reports."""
 DEEPEST = 8
 """Brackets in the name of a form's field; what lies deeper is left flat."""
 MILLISECONDS = 100_000_000_000
 """From here on a number of time is taken for milliseconds: as seconds it would lie in the year 5138."""
+_ANGLED = re.compile(r"\A[^<]*<([^<>]*)>\s*\Z")
 _ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)", re.ASCII)
 _REPLY_CODE = re.compile(r"\s*([245]\d\d)\b", re.ASCII)
 _BRACKETED = re.compile(r"[^\[\]]+(?:\[[^\[\]]*\])+")
@@ -40,6 +43,11 @@ def text(value: Any) -> str | None:
 def email(value: Any) -> str | None:
     """An address trimmed and lower-cased, else None. Not validated: the platform knew where it sent to."""
     return (value.strip().lower() or None) if type(value) is str else None
+
+
+def mailbox(value: Any) -> str | None:
+    """The address of `Name <address>`, or of an address alone, as `email` gives it."""
+    return email(_ANGLED.sub(r"\1", value) if type(value) is str and "<" in value else value)
 
 
 def phone(value: Any) -> str | None:
@@ -113,6 +121,8 @@ def milliseconds(value: Any, path: str) -> datetime:
 
 def seconds_or_milliseconds(value: Any, path: str) -> datetime:
     """Either of them, told apart by size, for platforms that write both. Raises MalformedItem as `epoch` does."""
+    if type(value) is int and value < MILLISECONDS * 1000:
+        return epoch(value / 1000 if value >= MILLISECONDS else value, path)
     try:
         long = type(value) in (int, float, str) and float(value) >= MILLISECONDS
     except (ValueError, OverflowError):
@@ -145,6 +155,29 @@ def inner(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def present(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Only those that say something: neither None nor empty."""
     return {name: fact for name, fact in facts.items() if fact or fact is False or fact == 0}
+
+
+@lru_cache(maxsize=1024)
+def unmapped(names: tuple[str, ...], own: frozenset[str]) -> tuple[str, ...]:
+    """The names that are not among the platform's own, in order. Cached: an account's events come in a few shapes."""
+    return tuple(sorted(set(names) - own))
+
+
+def leaves(value: Any) -> list[str]:
+    """`path=value` of every text, number and truth value in it, in order of path: identifies reports without an id.
+
+    Total, to any depth; the order in which the fields stand says nothing.
+    """
+    found, open_ = [], [("", value)]
+    while open_:
+        path, one = open_.pop()
+        if isinstance(one, dict):
+            open_ += [(f"{path}/{name}", part) for name, part in one.items()]
+        elif isinstance(one, list):
+            open_ += [(f"{path}/{place}", part) for place, part in enumerate(one)]
+        elif one is not None:
+            found.append(f"{path}={one}")
+    return sorted(found)
 
 
 def document(delivery: RawDelivery) -> Any:
@@ -185,9 +218,9 @@ def lines(delivery: RawDelivery) -> list[Any]:
     return found
 
 
-def form(delivery: RawDelivery) -> list[tuple[str, str]]:
+def form(delivery: RawDelivery, most: int = MOST_FIELDS) -> list[tuple[str, str]]:
     """The fields of a form post in order, blank ones too. Raises MalformedDelivery for what is none, or no UTF-8."""
-    return _pairs(delivery.body, "the body")
+    return _pairs(delivery.body, "the body", most)
 
 
 def query(delivery: RawDelivery) -> list[tuple[str, str]]:
@@ -196,9 +229,9 @@ def query(delivery: RawDelivery) -> list[tuple[str, str]]:
     return [pair for pair in _pairs(given, "the query") if pair[0] not in SECRET_PARAMETERS]
 
 
-def _pairs(encoded: bytes, what: str) -> list[tuple[str, str]]:
+def _pairs(encoded: bytes, what: str, most: int = MOST_FIELDS) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(encoded.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+        return parse_qsl(encoded.decode(), keep_blank_values=True, errors="strict", max_num_fields=most)
     except ValueError as exc:  # UnicodeDecodeError too
         raise MalformedDelivery("not_a_form", f"{what} is not a form in UTF-8: {exc}") from exc
 

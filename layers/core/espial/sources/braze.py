@@ -302,6 +302,8 @@ SOURCE = Source(
             "Both may run at once: an event that comes over both is recorded once, with both listed.",
         ),
         secret="A long random token, the same in Braze and here; Braze sends it as a bearer token.",  # noqa: S106
+        answers="Any 2xx counts. Failures are repeated; after five days of them Braze switches the Current off, and "
+        "later events are lost for good.",
         notes=(
             "A purchase is one product line, so it is a `transaction`, not an `order_completed`.",
             "Prices and coordinates are 32-bit numbers in the files; both transports are rounded to what these hold.",

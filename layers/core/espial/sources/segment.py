@@ -288,6 +288,9 @@ def _properties(
         kept["previous_id"] = item["previousId"]
     elif kind == "identify":
         kept = {name: found for name in ("locale", "timezone") if (found := text(context.get(name)))} | kept
+    known = context.get("traits")
+    if isinstance(known, dict) and isinstance(known.get("consent"), dict):
+        kept["known_consent"] = known["consent"]
     utm = context.get("campaign")
     if isinstance(utm, dict) and utm:
         kept.setdefault("utm", utm)
@@ -378,6 +381,8 @@ SOURCE = Source(
             "Call identify with the e-mail address as soon as it is known.",
         ),
         secret="The write key: a long random token that the SDK sends as Basic user name.",  # noqa: S106
+        answers="200 once durable; 400 with what is wrong, 401 without a right write key, 413 over the limits: SDKs "
+        "drop these. 503 with Retry-After: they repeat.",
         notes=(
             "A cart event without the whole `products` list is kept as `custom`: a change is not the contents.",
             "Send `messageId` and `timestamp`: both together make a retry recognisable. SDKs do.",

@@ -254,6 +254,8 @@ SOURCE = Source(
             "Send a message; its events show up with `espial events --person`.",
         ),
         secret="The verification key as the console shows it: base64 of a public key, one line, or PEM.",  # noqa: S106
+        answers="Any 2xx counts; else it posts again at growing intervals for 24 hours, and then never. It has "
+        "no probe.",
         notes=(
             "Custom arguments and other unlisted keys become `properties`; categories become `campaign.tags`.",
             "The console's test button always posts the same ids, so a second test counts as duplicates.",

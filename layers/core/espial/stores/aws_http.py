@@ -166,9 +166,12 @@ class AwsClient:
             return None
         return Stored(answer.body, answer.headers.get("etag", ""))
 
-    def put(self, bucket: str, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+    def put(
+        self, bucket: str, key: str, body: bytes, content_type: str = "application/octet-stream", encoding: str = ""
+    ) -> None:
         """Store an S3 object; returns once it is durable. Raises as `json` does."""
-        self._call(_Request("PutObject", "PUT", *self._place(bucket, key), {"content-type": content_type}, body))
+        headers = {"content-type": content_type} | ({"content-encoding": encoding} if encoding else {})
+        self._call(_Request("PutObject", "PUT", *self._place(bucket, key), headers, body))
 
     def close(self) -> None:
         """Let go of the connections; the next call opens new ones."""

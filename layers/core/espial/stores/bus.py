@@ -12,6 +12,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from espial import events
+from espial.errors import TryAgain
 from espial.events import Event
 from espial.stores.batches import batches
 
@@ -32,7 +33,10 @@ class _Entry(NamedTuple):
 
 
 class EventBridgeBus:
-    """The bus behind `ports.EventBus`; `sleep` waits between tries and is settable for tests."""
+    """The bus behind `ports.EventBus`; `sleep` waits between tries and is settable for tests.
+
+    `eventbridge` is a boto3 client or a `LightClient`.
+    """
 
     def __init__(self, eventbridge: Any, bus: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._eventbridge = eventbridge
@@ -61,7 +65,7 @@ class EventBridgeBus:
         except ClientError as exc:
             log.warning("bus.unavailable: %s", exc.response["Error"]["Code"])
             return batch
-        except BotoCoreError as exc:
+        except (BotoCoreError, TryAgain) as exc:
             log.warning("bus.unavailable: %s", type(exc).__name__)
             return batch
         if not answer["FailedEntryCount"]:
@@ -77,7 +81,7 @@ class EventBridgeBus:
         entry = {
             "Source": "espial",
             "DetailType": event.type.value,
-            "Time": event.occurred_at,
+            "Time": event.occurred_at.timestamp(),
             "EventBusName": self._bus,
             "Detail": detail.decode(),
         }

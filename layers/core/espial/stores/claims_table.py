@@ -1,17 +1,18 @@
 """Send claims in EventsTable: `P#<person>` / `S#<send key>`, every step one conditional write.
 
-    (absent) ──claim──► claimed ──calling──► calling ──sent──► sent
-                 ▲          │                   │ └──unknown──► unknown ──sent | refused──►
-                 └── lease ─┘◄─────release──────┴──────────────────┘
-                     over    └──refused──► refused
+    (absent) ──claim──► calling ──sent──► sent
+                          │ ▲ │ └─unknown─► unknown ──sent | refused──►
+                  release ▼ │ └──refused──► refused        │
+                          free ◄────────release────────────┘
 
-`attempt` grows with every claim, so that a holder whose lease ran out can change nothing any more.
+`attempt` grows with every claim, so that whoever held it before can change nothing any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -35,21 +36,21 @@ class ClaimsTable:
 
     def look(self, person: str, send_key: str, *, now: datetime) -> Standing | None:
         """See `ports.Claims.look`."""
-        try:
-            answer = self._dynamodb.get_item(TableName=self._table, Key=_key(person, send_key), ConsistentRead=True)
-        except (ClientError, BotoCoreError) as exc:
-            raise TryAgain(f"the claim cannot be read: {type(exc).__name__}") from exc
-        item = answer.get("Item")
+        item = self._item(person, send_key)
         return _standing(person, send_key, item, now) if item else None
 
     def claim(self, person: str, send_key: str, *, now: datetime, lease: timedelta) -> Standing:
         """See `ports.Claims.claim`."""
+        holder = token_hex(16)
         taken = self._update(
             Claim(person, send_key, 0),
-            "SET #state = :claimed, lease_until = :lease, attempt = if_not_exists(attempt, :zero) + :one, #ttl = :ttl",
-            "attribute_not_exists(pk) OR (#state = :claimed AND lease_until <= :now)",
+            "SET #state = :calling, holder = :holder, called_at = :now, lease_until = :lease, "
+            "attempt = if_not_exists(attempt, :zero) + :one, #ttl = :ttl",
+            "attribute_not_exists(pk) OR #state = :free",
             {
-                ":claimed": {"S": "claimed"},
+                ":calling": {"S": "calling"},
+                ":free": {"S": "free"},
+                ":holder": {"S": holder},
                 ":lease": _number(now + lease),
                 ":now": _number(now),
                 ":zero": {"N": "0"},
@@ -57,16 +58,14 @@ class ClaimsTable:
                 ":ttl": {"N": str(int((now + KEPT).timestamp()))},
             },
         )
-        if taken is not None:
-            return Claim(person, send_key, int(taken["attempt"]["N"]))
-        standing = self.look(person, send_key, now=now)
-        if standing is None or isinstance(standing, Claim):
-            raise TryAgain("the claim changed hands meanwhile")
-        return standing
-
-    def calling(self, claim: Claim, *, now: datetime, lease: timedelta) -> None:
-        """See `ports.Claims.calling`."""
-        self._move(claim, "calling", ("claimed",), {"lease_until": _number(now + lease), "called_at": _number(now)})
+        if taken is None:
+            taken = self._item(person, send_key) or {}
+            if taken.get("holder") != {"S": holder}:  # else it is ours: a first try's answer was lost
+                standing = _standing(person, send_key, taken, now) if taken else None
+                if standing is None or isinstance(standing, Claim):
+                    raise TryAgain("the claim changed hands meanwhile")
+                return standing
+        return Claim(person, send_key, int(taken["attempt"]["N"]))
 
     def sent(self, claim: Claim, receipt: Receipt) -> None:
         """See `ports.Claims.sent`."""
@@ -75,11 +74,11 @@ class ClaimsTable:
             "message_id": {"S": receipt.provider_message_id},
             "sent_at": _number(receipt.at),
         }
-        self._move(claim, "sent", ("claimed", "calling", "unknown"), values)
+        self._move(claim, "sent", ("calling", "unknown"), values)
 
     def refused(self, claim: Claim, reason: str) -> None:
         """See `ports.Claims.refused`."""
-        self._move(claim, "refused", ("claimed", "calling", "unknown"), {"reason": {"S": reason}})
+        self._move(claim, "refused", ("calling", "unknown"), {"reason": {"S": reason}})
 
     def unknown(self, claim: Claim) -> None:
         """See `ports.Claims.unknown`."""
@@ -87,21 +86,32 @@ class ClaimsTable:
 
     def release(self, claim: Claim) -> None:
         """See `ports.Claims.release`."""
-        self._move(claim, "claimed", ("claimed", "calling", "unknown"), {"lease_until": {"N": "0"}})
+        self._moved(claim, "free", ("calling", "unknown"), {})
 
     def _move(self, claim: Claim, state: str, before: tuple[str, ...], values: Mapping[str, Any]) -> None:
-        """One step; a step that an earlier, unheard answer already took is no error."""
+        if not self._moved(claim, state, before, values):
+            raise TryAgain(f"the claim is no longer ours to make {state}")
+
+    def _moved(self, claim: Claim, state: str, before: tuple[str, ...], values: Mapping[str, Any]) -> bool:
+        """One step; a step that an earlier, unheard answer already took is taken."""
         names = {f":v{index}": value for index, value in enumerate(values.values())}
         states = {f":s{index}": {"S": name} for index, name in enumerate((*before, state))}
         assignments = "".join(f", {name} = :v{index}" for index, name in enumerate(values))
-        moved = self._update(
+        updated = self._update(
             claim,
             f"SET #state = :to{assignments}",
             f"attempt = :attempt AND #state IN ({', '.join(states)})",
             {":to": {"S": state}, ":attempt": {"N": str(claim.attempt)}, **names, **states},
         )
-        if moved is None:
-            raise TryAgain(f"the claim is no longer ours to make {state}")
+        return updated is not None
+
+    def _item(self, person: str, send_key: str) -> _Item | None:
+        try:
+            answer = self._dynamodb.get_item(TableName=self._table, Key=_key(person, send_key), ConsistentRead=True)
+        except (ClientError, BotoCoreError) as exc:
+            raise TryAgain(f"the claim cannot be read: {type(exc).__name__}") from exc
+        item: _Item | None = answer.get("Item")
+        return item
 
     def _update(self, claim: Claim, update: str, condition: str, values: Mapping[str, Any]) -> _Item | None:
         names = {"#state": "state"} | ({"#ttl": "ttl"} if "#ttl" in update else {})
@@ -132,12 +142,11 @@ def _standing(person: str, send_key: str, item: _Item, now: datetime) -> Standin
             return AlreadySent(item["provider"]["S"], item["message_id"]["S"], _instant(item["sent_at"]))
         case "refused":
             return AlreadyRefused(item["reason"]["S"])
-        case "unknown":
-            return Unsettled(claim, _instant(item["called_at"]))
-    until = _instant(item["lease_until"])
-    if now < until:
-        return InProgress(until)
-    return Unsettled(claim, _instant(item["called_at"])) if item["state"]["S"] == "calling" else claim
+        case "free":
+            return claim
+        case "calling" if now < _instant(item["lease_until"]):
+            return InProgress(_instant(item["lease_until"]))
+    return Unsettled(claim, _instant(item["called_at"]))
 
 
 def _key(person: str, send_key: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ _Statement = dict[str, Any]
 class EventsTable:
     """The table behind `ports.EventStore`.
 
-    `dynamodb` is a boto3 client or `LightDynamoDb`, which costs a third; `sleep` waits between tries and is settable
+    `dynamodb` is a boto3 client or a `LightClient`, which costs a third; `sleep` waits between tries and is settable
     for tests.
     """
 

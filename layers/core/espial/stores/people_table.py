@@ -10,7 +10,7 @@ So one Query a key returns profile, links, runs and events together, read consis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -61,9 +61,16 @@ class _Table:
             request["ExpressionAttributeValues"] = values
         try:
             self._call("put_item", **request)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
-            return False
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] == "ConditionalCheckFailedException":
+                return False
+            raise
         return True
+
+    def put_all(self, items: Iterable[_Item]) -> None:
+        """All of them, or none."""
+        puts = [{"Put": {"TableName": self._table, "Item": item}} for item in items]
+        self._ask("transact_write_items", TransactItems=puts)
 
     def between(self, pk: str, first: str, last: str, **request: Any) -> Iterator[_Item]:
         request |= {
@@ -79,8 +86,11 @@ class _Table:
             request["ExclusiveStartKey"] = start
 
     def _call(self, operation: str, **request: Any) -> _Item:
+        return self._ask(operation, TableName=self._table, **request)
+
+    def _ask(self, operation: str, **request: Any) -> _Item:
         try:
-            answer: _Item = getattr(self._dynamodb, operation)(TableName=self._table, **request)
+            answer: _Item = getattr(self._dynamodb, operation)(**request)
         except ClientError as exc:
             code = exc.response["Error"]["Code"]
             if code == "ConditionalCheckFailedException" or code in _PERMANENT:
@@ -101,11 +111,19 @@ class _Partition:
     events: list[Event] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     links: dict[PersonKey, str] = field(default_factory=dict)
-    profile: Profile = NOTHING
+    stored: _Item | None = None
+    """The profile's item."""
+
+    @property
+    def profile(self) -> Profile:
+        return _profile(self.stored)
 
 
 class PeopleTable:
-    """Implements `ports.People`. AWS permissions: dynamodb:GetItem, PutItem and Query on the table."""
+    """Implements `ports.People`. AWS permissions: dynamodb:GetItem, PutItem and Query on the table.
+
+    (A transaction asks for the permissions of what it holds.)
+    """
 
     def __init__(self, dynamodb: Any, table: str) -> None:
         self._table = _Table(dynamodb, table)
@@ -113,6 +131,9 @@ class PeopleTable:
 
     def load(self, key: PersonKey) -> PersonView:
         """See `ports.People.load`. One Query a key, strongest and newest keys first."""
+        return self._read(key)[0]
+
+    def _read(self, key: PersonKey) -> tuple[PersonView, dict[PersonKey, _Partition]]:
         joined: dict[PersonKey, _Partition] = {}
         conflicts: dict[PersonKey, Profile] = {}
         waiting = [key]
@@ -138,7 +159,7 @@ class PeopleTable:
             profile = people.join(profile, partition.profile)
         for shared in conflicts.values():
             profile = people.join(profile, replace(shared, attributes={}))
-        return PersonView(
+        view = PersonView(
             key=key,
             keys=tuple(joined),
             profile=profile,
@@ -146,23 +167,32 @@ class PeopleTable:
             runs=tuple(run for partition in joined.values() for run in partition.runs),
             conflicts=tuple(conflicts),
         )
+        return view, joined
 
     def merge(self, event: Event) -> None:
         """See `ports.People.merge`. Links go both ways between the strongest key and each other one."""
-        keys = people.keys_of(event)
-        for other in keys[1:]:
-            if other != keys[0]:
-                self._link(keys[0], other, event.received_at)
+        self._link(event)
+        self._take_over(event, {})
+
+    def meet(self, event: Event, key: PersonKey) -> PersonView:
+        """See `ports.People.meet`. The profile is read with everything else instead of by itself."""
+        self._link(event)
+        view, joined = self._read(key)
+        self._take_over(event, joined)
+        return view.with_event(event)
+
+    def _take_over(self, event: Event, joined: Mapping[PersonKey, _Partition]) -> None:
         said = people.of_event(event)
         home = people.filed_under(event)
         if home is not None and said != NOTHING:
-            self._merge(home, said)
+            self._merge(home, said, joined.get(home))
 
-    def _merge(self, key: PersonKey, said: Profile) -> None:
+    def _merge(self, key: PersonKey, said: Profile, read: _Partition | None) -> None:
         pk = f"P#{key}"
         for _ in range(ATTEMPTS):
-            item = self._table.get(pk, "PROFILE")
-            profile = people.decode(item["body"]["S"]) if item else NOTHING
+            item = read.stored if read else self._table.get(pk, "PROFILE")
+            read = None
+            profile = _profile(item)
             merged = people.join(profile, said)
             if merged == profile:
                 return
@@ -181,17 +211,16 @@ class PeopleTable:
                 return
         raise TryAgain("a profile is being written by too many at once")
 
-    def _link(self, one: PersonKey, other: PersonKey, at: datetime) -> None:
-        if (one, other) in self._known:
+    def _link(self, event: Event) -> None:
+        keys = people.keys_of(event)
+        new = [(keys[0], other) for other in dict.fromkeys(keys[1:]) if other != keys[0]]
+        new = [pair for pair in new if pair not in self._known]
+        if not new:
             return
-        for pk, sk in ((one, other), (other, one)):
-            item: _Item = {"pk": {"S": f"P#{pk}"}, "sk": {"S": f"L#{sk}"}, "seen_at": {"S": at.isoformat()}}
-            if "session" in (one.kind, other.kind):
-                item["ttl"] = _ttl(at)
-            self._table.put(item)
+        self._table.put_all(_link_item(*ends, event.received_at) for pair in new for ends in (pair, pair[::-1]))
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[one, other] = None
+        self._known.update(dict.fromkeys(new))
 
     def _partition(self, key: PersonKey) -> _Partition:
         found = _Partition()
@@ -207,8 +236,17 @@ class PeopleTable:
             elif kind == "R":
                 found.runs.append(runs.decode(item["body"]["S"]))
             elif kind == "PROFILE":
-                found.profile = people.decode(item["body"]["S"])
+                found.stored = item
         return found
+
+
+def _link_item(one: PersonKey, other: PersonKey, at: datetime) -> _Item:
+    item: _Item = {"pk": {"S": f"P#{one}"}, "sk": {"S": f"L#{other}"}, "seen_at": {"S": at.isoformat()}}
+    return item | {"ttl": _ttl(at)} if "session" in (one.kind, other.kind) else item
+
+
+def _profile(item: _Item | None) -> Profile:
+    return people.decode(item["body"]["S"]) if item else NOTHING
 
 
 def _ambiguous(key: PersonKey, partition: _Partition) -> bool:
@@ -249,8 +287,12 @@ class RunsTable:
     def finish(self, run: Run, state: State, *, closed_at: datetime, reason: str = "", ended_by: str = "") -> bool:
         """See `ports.Runs.finish`."""
         ended = replace(run, state=state, closed_at=closed_at, reason=reason, ended_by=ended_by)
+        item = _run_item(ended)
         values = {":version": {"S": run.version}, ":waiting": {"S": "waiting"}}
-        return self._table.put(_run_item(ended), "version = :version AND run_state = :waiting", values)
+        if self._table.put(item, "version = :version AND run_state = :waiting", values):
+            return True
+        # ended like this already: by an attempt of this very call whose answer was lost, or by a repeat of it
+        return self._table.get(item["pk"]["S"], item["sk"]["S"]) == item
 
 
 def _run_item(run: Run) -> _Item:

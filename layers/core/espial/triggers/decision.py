@@ -118,6 +118,12 @@ def exit_of(trigger: Trigger, run: Run, person: PersonView) -> Ended | None:
     return None
 
 
+def exited(run: Run, ended: Ended) -> Run:
+    """The run as the event leaves it."""
+    event = ended.event
+    return replace(run, state="exited", closed_at=event.occurred_at, reason=ended.rule.name, ended_by=event.event_id)
+
+
 def _met(trigger: Trigger, run: Run, event: Event) -> Exit | None:
     """The exit rule that the event meets."""
     rules = [rule for rule in trigger.exit_on if rule.event is event.type]

@@ -1,7 +1,7 @@
 """Signatures by a private key of the platform, proved with its public key: ECDSA P-256, RSA PKCS #1 v1.5, Ed25519.
 
 Secrets are public keys: PEM (of a key or a certificate), base64 of a DER SubjectPublicKeyInfo, or, for Ed25519,
-base64 of the 32 bytes.
+base64 of the 32 bytes. A certificate proves something only between its two dates.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import new as new_hash
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from espial.verify import NO_SETTINGS, Scheme, Secret, from_base64, require_fres
 
 Kind = Literal["ecdsa", "rsa", "ed25519"]
 DAY = 86_400.0
+_CERTIFICATE = b"-----BEGIN CERTIFICATE"
 
 
 class Shown(NamedTuple):
@@ -66,7 +67,7 @@ def public_key_signature(
         check = _check(kind, shown)
         for secret in secrets:
             key = public_key(kind, secret)
-            if key is not None and any(check(key, one) for one in shown.signatures):
+            if key is not None and in_force(secret, now) and any(check(key, one) for one in shown.signatures):
                 return
         raise SignatureError(f"none of the {len(secrets)} public keys fits the signature")
 
@@ -118,36 +119,43 @@ def signature_of_body(kind: Kind, header: str) -> Scheme:
 
 def _check(kind: Kind, shown: Shown) -> Callable[[Any, bytes], bool]:
     """(key, signature) -> whether it is one of the message, which is hashed once for all keys."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - only these schemes pay for it
-
-    arguments: tuple[Any, ...]
+    invalid, arguments = _tools(kind, shown.algorithm)
     if kind == "ed25519":
-        arguments = (b"".join(shown.message),)
+        message = b"".join(shown.message)
     else:
-        from cryptography.hazmat.primitives.asymmetric.utils import Prehashed  # noqa: PLC0415
-        from cryptography.hazmat.primitives.hashes import SHA1, SHA256  # noqa: PLC0415
-
         hashed = new_hash(shown.algorithm, usedforsecurity=False)
         for part in shown.message:
             hashed.update(part)  # in steps: the body, up to megabytes, is not copied
-        digest = Prehashed(SHA256() if shown.algorithm == "sha256" else SHA1())  # noqa: S303 - what the platform signs with
-        if kind == "rsa":
-            from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
-
-            arguments = (hashed.digest(), PKCS1v15(), digest)
-        else:
-            from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415
-
-            arguments = (hashed.digest(), ECDSA(digest))
+        message = hashed.digest()
 
     def check(key: Any, signature: bytes) -> bool:
         try:
-            key.verify(signature, *arguments)
-        except InvalidSignature:
+            key.verify(signature, message, *arguments)
+        except invalid:
             return False
         return True
 
     return check
+
+
+@cache
+def _tools(kind: Kind, algorithm: str) -> tuple[type[Exception], tuple[Any, ...]]:
+    """What a key raises for a wrong signature, and what it wants besides signature and message."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - only these schemes pay for it
+
+    if kind == "ed25519":
+        return InvalidSignature, ()
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA1, SHA256  # noqa: PLC0415
+
+    digest = Prehashed(SHA256() if algorithm == "sha256" else SHA1())  # noqa: S303 - what the platform signs with
+    if kind == "rsa":
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
+
+        return InvalidSignature, (PKCS1v15(), digest)
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415
+
+    return InvalidSignature, (ECDSA(digest),)
 
 
 @lru_cache(maxsize=64)
@@ -175,13 +183,29 @@ def public_key(kind: Kind, secret: bytes) -> Any | None:
     return key if isinstance(key, Ed25519PublicKey) else None
 
 
+def in_force(secret: bytes, now: datetime) -> bool:
+    """Whether a certificate is valid at `now`, by its dates. A bare key has none, and always is."""
+    if _CERTIFICATE not in secret:
+        return True
+    first, last = _validity(secret)
+    return first <= now <= last
+
+
+@lru_cache(maxsize=64)
+def _validity(certificate: bytes) -> tuple[datetime, datetime]:
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415
+
+    found = load_pem_x509_certificate(certificate)
+    return found.not_valid_before_utc, found.not_valid_after_utc
+
+
 def _parsed(kind: Kind, secret: bytes) -> Any:
     from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
         load_der_public_key,
         load_pem_public_key,
     )
 
-    if b"-----BEGIN CERTIFICATE" in secret:
+    if _CERTIFICATE in secret:
         from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415
 
         return load_pem_x509_certificate(secret).public_key()

@@ -1,0 +1,252 @@
+"""Customer.io reporting webhooks: one signed event a call, each with an id of its own.
+
+https://docs.customer.io/journeys/webhooks/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from espial.deliveries import Arrival, Item, RawDelivery
+from espial.errors import MalformedItem
+from espial.sources import Docs, EventFields, Source
+from espial.sources._shared import (
+    email,
+    epoch,
+    inner,
+    json_object,
+    lone_object,
+    phone,
+    present,
+    smtp_code,
+    text,
+)
+from espial.verify import from_hex, whole_seconds
+from espial.verify.hmacs import DAY, Mac, Shown, hmac_signature
+from espial.vocabulary import EventType
+
+SIGNATURE, STAMP = "x-cio-signature", "x-cio-timestamp"
+
+EVENT_TYPES: Mapping[str, EventType] = {
+    "drafted": EventType.QUEUED,
+    "attempted": EventType.DEFERRED,
+    "sent": EventType.SENT,
+    "deferred": EventType.DEFERRED,
+    "delivered": EventType.DELIVERED,
+    "opened": EventType.OPENED,
+    "clicked": EventType.CLICKED,
+    "converted": EventType.GOAL_REACHED,
+    "bounced": EventType.BOUNCED,
+    "dropped": EventType.DROPPED,
+    "spammed": EventType.COMPLAINED,
+    "failed": EventType.FAILED,
+    "undeliverable": EventType.DROPPED,
+    "unsubscribed": EventType.UNSUBSCRIBED,
+    "subscribed": EventType.SUBSCRIBED,
+    "cio_subscription_preferences_changed": EventType.PROFILE_UPDATED,
+    "replied": EventType.REPLIED,
+}
+"""Metric -> type; `object_type` says of which channel."""
+
+PREFERENCES = "cio_subscription_preferences_changed"
+CHANNELS = {
+    "email": "email",
+    "sms": "sms",
+    "push": "push",
+    "in_app": "inapp",
+    "webhook": "webhook",
+    "whatsapp": "whatsapp",
+}
+_LEGACY = re.compile(r"(customer|email|sms|push|in_app|slack|webhook|whatsapp)_(.+)", re.DOTALL)
+_FAILED = frozenset({EventType.BOUNCED, EventType.DROPPED, EventType.FAILED, EventType.DEFERRED})
+_CAMPAIGNS = {
+    "campaign_id": "campaign",
+    "newsletter_id": "newsletter",
+    "broadcast_id": "broadcast",
+    "transactional_message_id": "transactional",
+}
+"""Ids of four kinds, each counted from one: which one it is goes along as `properties.campaign_type`."""
+_CAMPAIGN = {
+    "content_id": "variation_id",
+    "trigger_id": "send_id",
+    "action_id": "step_id",
+    "journey_id": "journey_id",
+}
+_MAPPED = frozenset(
+    {
+        "delivery_id",
+        "customer_id",
+        "identifiers",
+        "recipient",
+        "href",
+        "link_id",
+        "failure_message",
+        "prefetched",
+        "machine",
+        # the message itself, with the option Body Content: large, and kept with the raw copy
+        "content",
+        "headers",
+        *_CAMPAIGN,
+    }
+)
+_ADDRESS = re.compile(r"^(?:[^,]*<)?\s*([^<>,\s]+@[^<>,\s]+)\s*>?\s*$")
+
+
+def normalise(item: Item, _arrival: Arrival) -> EventFields:
+    """One event. Raises MalformedItem for what is not an object or has no metric or no time."""
+    if type(item) is not dict:
+        raise MalformedItem("not_an_object", "the report is not a JSON object")
+    kind, metric = _words(item)
+    if not metric:
+        raise MalformedItem("missing_event", "metric is missing or not text", "metric")
+    data = inner(item, "data")
+    type_ = EVENT_TYPES.get(metric, EventType.UNKNOWN)
+    fields: EventFields = {
+        "type": type_,
+        "platform_type": metric,
+        "channel": CHANNELS.get(kind, "none"),
+        "occurred_at": epoch(item.get("timestamp"), "timestamp"),
+        "person": _person(kind, data),
+        "message_id": text(data.get("delivery_id")),
+        "properties": _properties(kind, metric, data),
+    }
+    campaign = {ours: text(data.get(theirs)) for theirs, ours in _CAMPAIGN.items()}
+    campaign["id"] = text(data.get(_campaign_field(data)))
+    if any(campaign.values()):
+        fields["campaign"] = campaign
+    if type_ is EventType.CLICKED:
+        fields["link"] = {"url": text(data.get("href")), "id": text(data.get("link_id"))}
+    if type_ in _FAILED:
+        _failed(kind, data, fields)
+    flag = {EventType.OPENED: "prefetched", EventType.CLICKED: "machine"}.get(type_, "")
+    if flag and type(data.get(flag)) is bool:
+        fields["client"] = {"machine": data[flag], "machine_reason": flag}
+    return fields
+
+
+def _words(item: Item) -> tuple[str, str | None]:
+    """What kind of message, and what became of it; before 2021 both stood in one word (`email_sent`)."""
+    kind, metric = text(item.get("object_type")) or text(item.get("object_type_type")), text(item.get("metric"))
+    if metric is None and (legacy := _LEGACY.fullmatch(text(item.get("event_type")) or "")):
+        return legacy[1], legacy[2]
+    return kind or "customer", metric
+
+
+def _person(kind: str, data: Mapping[str, Any]) -> dict[str, str | None]:
+    """The profile's keys; of the address the one that was written to, if the recipient names a single one."""
+    ids, recipient = inner(data, "identifiers"), data.get("recipient")
+    address = _ADDRESS.search(recipient) if kind == "email" and isinstance(recipient, str) else None
+    return {
+        "external_id": text(data.get("customer_id")) or text(ids.get("id")),
+        "email": email(address[1]) if address else email(ids.get("email")),
+        "phone": phone(recipient) if kind in ("sms", "whatsapp") else None,
+        "source_contact_id": text(ids.get("cio_id")),
+    }
+
+
+def _campaign_field(data: Mapping[str, Any]) -> str:
+    return next((name for name in _CAMPAIGNS if text(data.get(name))), "")
+
+
+def _properties(kind: str, metric: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    campaign = _campaign_field(data)
+    properties = {name: value for name, value in data.items() if name not in _MAPPED and name != campaign}
+    if campaign:
+        properties["campaign_type"] = _CAMPAIGNS[campaign]
+    if kind not in CHANNELS and kind != "customer":
+        properties["object_type"] = kind
+    if metric == PREFERENCES:  # the one place where `content` is no message, but a fact in JSON
+        properties["traits"] = {"subscription_preferences": json_object(data.get("content"))}
+    return present(properties)
+
+
+def _failed(kind: str, data: Mapping[str, Any], fields: EventFields) -> None:
+    """Hard and soft bounces are one metric: the server's reply tells them apart."""
+    devices = data.get("recipients")
+    told = [data, *(one for one in devices if isinstance(one, dict))] if isinstance(devices, list) else [data]
+    reason = next((found for one in told if (found := text(one.get("failure_message")))), None)
+    code = smtp_code(reason) if kind == "email" else None
+    if reason:
+        fields["failure"] = {"code": code, "reason": reason}
+    if fields["type"] is EventType.BOUNCED and code and code.startswith("4"):
+        fields["type"] = EventType.SOFT_BOUNCED
+
+
+def identity(item: Item) -> tuple[str, ...]:
+    """Customer.io's event id, the same over its retries; without it all that tells two events apart."""
+    kind, metric = _words(item)
+    given = text(item.get("event_id"))
+    if given:
+        return (metric or "", given)
+    data = inner(item, "data")
+    parts = ("delivery_id", "customer_id", "recipient", "link_id", "href")
+    return (kind, metric or "", text(item.get("timestamp")) or "", *(text(data.get(part)) or "" for part in parts))
+
+
+def send_key(item: Item) -> str | None:
+    """The delivery id: it is of one message to one recipient, and every report of it carries it."""
+    return text(inner(item, "data").get("delivery_id"))
+
+
+def person_order(item: Item) -> tuple[str, ...]:
+    """The address of an addressed message, else the profile."""
+    address = {"email": ("email",), "sms": ("phone",), "whatsapp": ("phone",)}.get(_words(item)[0], ())
+    return (*address, "external_id", "source_contact_id", "email")
+
+
+def _read(delivery: RawDelivery) -> Shown:
+    stamp, given = delivery.headers.get(STAMP, ""), delivery.headers.get(SIGNATURE, "").strip()
+    at = whole_seconds(stamp)
+    return Shown((from_hex(given),) if given else (), (f"v0:{stamp}:".encode(), delivery.body), at)
+
+
+def _write(delivery: RawDelivery, now: datetime, mac: Mac) -> RawDelivery:
+    stamp = str(int(now.timestamp()))
+    signed = {STAMP: stamp, SIGNATURE: mac((f"v0:{stamp}:".encode(), delivery.body)).hex()}
+    return replace(delivery, headers={**delivery.headers, **signed})
+
+
+SOURCE = Source(
+    name="customerio",
+    verify=hmac_signature(
+        read=_read,
+        write=_write,
+        default_max_age=DAY,  # whether a retry is signed afresh is not documented, and retries go on for a week
+    ),
+    split=lone_object,
+    event_types=EVENT_TYPES,
+    normalise=normalise,
+    identity=identity,
+    person_order=person_order,
+    send_key=send_key,
+    docs=Docs(
+        title="Customer.io reporting webhooks",
+        url="https://docs.customer.io/journeys/webhooks/",
+        setup=(
+            "Put a connection file under definitions/connections/; `espial validate` prints the webhook's path.",
+            "Apply it; the webhook's URL is the stack's output ApiUrl and that path.",
+            "In Customer.io: Data & Integrations, Integrations, Reporting Webhooks, Add Reporting Webhook.",
+            "Paste the URL as Webhook Endpoint, select the events: all of them; Send Frequency: every occurrence.",
+            "Save and Enable Webhook; copy its signing key into the connection's secret.",
+            "Send a message; its events show up with `espial events --person`.",
+        ),
+        secret="The signing key that Customer.io shows for this webhook, as it stands there.",  # noqa: S106
+        answers=(
+            "Waits 4 seconds. Anything but 2xx is tried again for 7 days, after most errors first in an hour, "
+            "and all later events wait behind it: a report that cannot be read is accepted and quarantined."
+        ),
+        notes=(
+            "While a wrong secret is configured nothing is lost for 7 days: correct it and the queue drains by itself.",
+            "`message_id` is the delivery id, which is of one message to one recipient, so it is the send key too.",
+            "Ids of campaigns, newsletters and broadcasts overlap: `properties.campaign_type` tells which one it is.",
+            "Hard and soft bounces are one metric; a 4xx reply of the mail server makes a soft one.",
+            "An open is a machine's by `prefetched`, a click by `machine`; `proxied` alone is only an image proxy.",
+            "With the option Body Content the message's text stays in the raw copy.",
+            "Not confirmed: whether retries are signed afresh; `max_age_seconds` narrows the tolerance of a day.",
+        ),
+    ),
+)

@@ -1,0 +1,275 @@
+"""Iterable system webhooks: one event a call, without an id; and journey webhooks, whose body the marketer writes.
+
+https://support.iterable.com/hc/en-us/articles/208013936-System-Webhooks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from espial.deliveries import Arrival, Item
+from espial.errors import MalformedItem
+from espial.sources import Docs, EventFields, Source
+from espial.sources._shared import email, inner, instant, leaves, objects, phone, present, text
+from espial.verify.shared import shared_secret
+from espial.vocabulary import EventType
+
+JOURNEY = "journeyWebhook"
+"""Our name for a journey's webhook: its body names no event."""
+
+EVENT_TYPES: Mapping[str, EventType] = {
+    "emailSend": EventType.SENT,
+    "emailSendSkip": EventType.DROPPED,
+    "emailOpen": EventType.OPENED,
+    "emailClick": EventType.CLICKED,
+    "hostedUnsubscribeClick": EventType.CLICKED,  # the intent alone: emailUnSubscribe follows
+    "emailBounce": EventType.BOUNCED,
+    "emailComplaint": EventType.COMPLAINED,
+    "emailSubscribe": EventType.SUBSCRIBED,
+    "emailUnSubscribe": EventType.UNSUBSCRIBED,
+    "smsSend": EventType.SENT,
+    "smsSendSkip": EventType.DROPPED,
+    "smsReceived": EventType.REPLIED,
+    "smsClick": EventType.CLICKED,
+    "smsBounce": EventType.FAILED,
+    "smsUsageInfo": EventType.CUSTOM,
+    "pushSend": EventType.SENT,
+    "pushSendSkip": EventType.DROPPED,
+    "pushOpen": EventType.OPENED,
+    "pushBounce": EventType.BOUNCED,
+    "pushUninstall": EventType.UNSUBSCRIBED,
+    "inAppSend": EventType.SENT,
+    "inAppSendSkip": EventType.DROPPED,
+    "inAppDelivery": EventType.DELIVERED,
+    "inAppOpen": EventType.OPENED,
+    "inAppClick": EventType.CLICKED,
+    "inAppClose": EventType.CUSTOM,
+    "webPushSend": EventType.SENT,
+    "webPushSendSkip": EventType.DROPPED,
+    "webPushClick": EventType.OPENED,
+    JOURNEY: EventType.WEBHOOK_TRIGGERED,
+}
+
+_CHANNELS = {
+    "email": "email",
+    "hosted": "email",
+    "sms": "sms",
+    "push": "push",
+    "webPush": "push",
+    "inApp": "inapp",
+    "journey": "webhook",
+}
+"""How an event's name begins -> channel."""
+_CAMPAIGN = {
+    "campaignId": "id",
+    "campaignName": "name",
+    "templateId": "template_id",
+    "workflowId": "journey_id",
+    "workflowName": "journey_name",
+}
+_CONSENT = {"channelIds": "channels", "messageTypeIds": "types", "emailListIds": "lists"}
+_PLACEHOLDER = "@placeholder.email"
+"""Where a project knows its people by user id, Iterable makes up addresses."""
+_FAILED = frozenset({EventType.BOUNCED, EventType.SOFT_BOUNCED, EventType.FAILED, EventType.DROPPED})
+_MAPPED = frozenset(
+    {
+        "email",
+        "userId",
+        "eventName",
+        "createdAt",
+        "messageId",
+        "emailId",
+        "labels",
+        "url",
+        "linkUrl",
+        "linkId",
+        "canonicalUrlId",
+        "ip",
+        "userAgent",
+        "isBot",
+        "recipientState",
+        "reason",
+        "smsProviderResponse",
+        "fromPhoneNumber",
+        "toPhoneNumber",
+        "phoneNumber",
+        "bounceMessage",
+        *_CAMPAIGN,
+    }
+)
+
+
+def normalise(item: Item, arrival: Arrival) -> EventFields:
+    """One event. Raises MalformedItem for what is not an object, names neither event nor person, or has no time."""
+    if type(item) is not dict:
+        raise MalformedItem("not_an_object", "the report is not a JSON object")
+    name = _name(item)
+    if name is None:
+        return _journey(item, arrival)
+    facts = inner(item, "dataFields")
+    type_ = EVENT_TYPES.get(name, EventType.UNKNOWN)
+    if name == "emailBounce" and facts.get("recipientState") == "SoftBounce":
+        type_ = EventType.SOFT_BOUNCED
+    fields: EventFields = {
+        "type": type_,
+        "platform_type": name,
+        "channel": _channel(name),
+        "occurred_at": instant(_created_at(facts), "dataFields.createdAt"),
+        "person": _person(item, facts),
+        "campaign": _campaign(facts),
+        "message_id": text(facts.get("messageId")),
+        "properties": present({fact: value for fact, value in facts.items() if fact not in _MAPPED}),
+    }
+    if type_ is EventType.CLICKED:
+        fields["link"] = _link(facts)
+    if type_ in _FAILED:
+        fields["failure"] = _failure(facts)
+    if type_ in (EventType.OPENED, EventType.CLICKED):
+        fields["client"] = _client(facts)
+    if type_ is EventType.SUBSCRIBED and (lists := _lists(facts)):
+        fields["properties"]["topic"] = " ".join(lists)
+    return fields
+
+
+def _journey(item: Item, arrival: Arrival) -> EventFields:
+    person = _person(item, inner(item, "dataFields"))
+    if not any(person.values()):
+        raise MalformedItem("missing_event", "neither eventName nor a person is there", "eventName")
+    return {
+        "type": EventType.WEBHOOK_TRIGGERED,
+        "platform_type": JOURNEY,
+        "channel": "webhook",
+        "occurred_at": arrival.received_at,
+        "time_uncertain": True,
+        "person": person,
+        "campaign": _campaign(item),
+        "properties": present({name: value for name, value in item.items() if name not in _MAPPED}),
+    }
+
+
+def _name(item: Mapping[str, Any]) -> str | None:
+    return text(item.get("eventName")) or text(item.get("eventTitle"))
+
+
+def _channel(name: str) -> str:
+    return next((channel for start, channel in _CHANNELS.items() if name.startswith(start)), "none")
+
+
+def _created_at(facts: Mapping[str, Any]) -> Any:
+    """`2026-01-15 10:00:37 +00:00`: the offset stands apart."""
+    given = facts.get("createdAt")
+    return given.replace(" +", "+").replace(" -", "-") if isinstance(given, str) else given
+
+
+def _person(item: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str | None]:
+    address = email(item.get("email")) or email(facts.get("email"))
+    number = facts.get("toPhoneNumber")
+    if _name(item) == "smsReceived":
+        number = facts.get("fromPhoneNumber")
+    return {
+        "external_id": text(item.get("userId")) or text(facts.get("userId")),
+        "email": None if address and address.endswith(_PLACEHOLDER) else address,
+        "phone": phone(number) or phone(facts.get("phoneNumber")),
+    }
+
+
+def _campaign(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    found: dict[str, Any] = {ours: value for theirs, ours in _CAMPAIGN.items() if (value := text(facts.get(theirs)))}
+    labels = facts.get("labels")
+    if isinstance(labels, list) and (tags := [tag for tag in map(text, labels) if tag]):
+        found["tags"] = tags
+    return found or None
+
+
+def _link(facts: Mapping[str, Any]) -> dict[str, str | None]:
+    return {
+        "url": text(facts.get("url")) or text(facts.get("linkUrl")),
+        "id": text(facts.get("linkId")) or text(facts.get("canonicalUrlId")),
+    }
+
+
+def _failure(facts: Mapping[str, Any]) -> dict[str, str] | None:
+    provider = inner(facts, "smsProviderResponse")
+    found = {
+        "class": text(facts.get("recipientState")) or text(provider.get("status")),
+        "code": text(provider.get("code")),
+        "reason": text(facts.get("reason")) or text(facts.get("bounceMessage")) or text(provider.get("message")),
+    }
+    return present(found) or None
+
+
+def _client(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    client: dict[str, Any] = {"ip": text(facts.get("ip")), "user_agent": text(facts.get("userAgent"))}
+    if type(facts.get("isBot")) is bool:
+        client |= {"machine": facts["isBot"], "machine_reason": "isBot"}
+    return client if any(value is not None for value in client.values()) else None
+
+
+def _lists(facts: Mapping[str, Any]) -> list[str]:
+    """What a change of consent is about: `lists/12,13`; nothing where it names none."""
+    found = []
+    for field, word in _CONSENT.items():
+        ids = facts.get(field)
+        named = sorted(one for one in map(text, ids) if one) if isinstance(ids, list) else []
+        if named:
+            found.append(f"{word}/{','.join(named)}")
+    return found
+
+
+def identity(item: Item) -> tuple[str, ...]:
+    """No id is given: message (or person), name, second, and for clicks the link, for consent what it is about."""
+    name = _name(item)
+    if name is None:
+        return (JOURNEY, *leaves(item))
+    facts = inner(item, "dataFields")
+    second = instant(_created_at(facts), "dataFields.createdAt").replace(microsecond=0).isoformat()
+    message = text(facts.get("messageId"))
+    person = (message,) if message else tuple(one or "" for one in _person(item, facts).values())
+    link = _link(facts) if EVENT_TYPES.get(name) is EventType.CLICKED else {}
+    return (name, second, *person, *(part or "" for part in link.values()), *_lists(facts))
+
+
+def send_key(item: Item) -> str | None:
+    """The message id: it is of one message to one recipient, and every report of the message carries it."""
+    return text(inner(item, "dataFields").get("messageId"))
+
+
+SOURCE = Source(
+    name="iterable",
+    verify=shared_secret(),
+    split=objects,
+    event_types=EVENT_TYPES,
+    normalise=normalise,
+    identity=identity,
+    person_order=lambda _item: ("email", "external_id", "phone"),
+    send_key=send_key,
+    docs=Docs(
+        title="Iterable system webhooks",
+        url="https://support.iterable.com/hc/en-us/articles/208013936-System-Webhooks",
+        setup=(
+            "Put a connection file under definitions/connections/; `espial validate` prints the webhook's path.",
+            "Apply it; the webhook's URL is the stack's output ApiUrl and that path.",
+            "In Iterable: Integrations, System Webhooks, Create Webhook; paste the URL as Endpoint URL.",
+            "Paste the connection's secret as the auth type's token, or as a header that `secret_header` names.",
+            "Tick the events to send, of blast and of triggered messages; tick Enabled and save.",
+            "Send a message; its events show up with `espial events --person`.",
+        ),
+        secret="A long random token, the same in Iterable and here; shown in whichever way Iterable does.",  # noqa: S106
+        answers=(
+            "Other answers than 2xx and slow ones are tried again with growing pauses for a limited time; how often, "
+            "and whether an endpoint that keeps failing is switched off, is not confirmed."
+        ),
+        notes=(
+            "With auth type Basic, Iterable sends the token as it was typed; with OAuth2, behind that word.",
+            "Iterable signs nothing and numbers no events: two reports are the same one by message, name and second.",
+            "There is no delivered event for e-mail.",
+            "A click on the hosted unsubscribe page is a click; the unsubscription follows as an event of its own.",
+            "An unsubscription counts for the whole channel, whatever it names; a subscription for what it names only.",
+            "Addresses at placeholder.email are made up by Iterable, so they are left out.",
+            "A journey's webhook, whose body you write, becomes `webhook_triggered`: put `email` or `userId` into it.",
+            "It carries no time of its own, so it is dated by its receipt, and a retry of it may count twice.",
+            "Not confirmed: `isBot` on opens and clicks; it is read where it comes.",
+        ),
+    ),
+)
