@@ -11,13 +11,13 @@ from espial.deliveries import Reply
 from espial.gateway import Outcome, Request, answer, read
 from espial.logs import logger, metrics, where
 
-ACCEPTED = frozenset({"accepted", "handshake"})
+ACCEPTED = frozenset({"accepted", "confirmed", "handshake"})
 
 
 def serve(event: Mapping[str, Any], receive: Callable[[Request], Outcome]) -> dict[str, Any]:
     """The answer to an API Gateway event. What `receive` raises is our fault: 500, so that the platform tries again.
 
-    Metrics: webhook.accepted, webhook.handshake, webhook.refused by reason.
+    Metrics: webhook.accepted, webhook.confirmed, webhook.handshake, webhook.refused by reason.
     """
     try:
         outcome = receive(read(event))

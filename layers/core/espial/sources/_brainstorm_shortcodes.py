@@ -1,4 +1,4 @@
-"""Shortcodes of Brainstorm Automation: `[#EMAIL#]`, `[#PROPER NAME#]`, `[#City/unknown#]` in the URL of a GET (D12-D16).
+"""Shortcodes of Brainstorm Automation, such as `[#EMAIL#]` and `[#PROPER NAME#]`, in the URL of a GET (D12-D16).
 
 Both sides of them: the listener reads from a URL which parameter holds which field, `fill` does what the automation
 does before it calls. Of the shortcode library only PROPER is published, and what follows the slash is not: the id of a
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 
 def _proper(value: str) -> str:
