@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from espial import sources
 from espial.deliveries import Connection
-from espial.errors import MalformedItem, UnknownConnection
+from espial.errors import MalformedItem
 from espial.events import Event
 from espial.gateway import read as read_request
 from espial.normalise import normalise
@@ -145,17 +145,12 @@ def test_a_row_about_nobody_is_quarantined(user: dict[str, Any]) -> None:
     assert ("missing_person", "user") == (caught.value.reason, caught.value.path)
 
 
-class NoConnections(FakeConnections):
-    def find(self, platform: str, name: str) -> Connection:
-        raise UnknownConnection(f"{platform}/{name} is off")
-
-
 def test_return_data_is_off_until_a_connection_turns_it_on() -> None:
     """C13: refused with 404 and not kept; accepted once there is one, under SessionM's Basic credentials."""
     request = read_request(http_event("/in/sessionm/main", CASE.body, dict(CASE.delivery.headers)))
     connection = Connection(name="main", platform="sessionm", secrets=("secretsmanager:espial/main",))
     known = FakeConnections(connection, secrets={"main": CASE.secrets})
-    for connections, status, kept in ((NoConnections(), 404, 0), (known, 200, 1)):
+    for connections, status, kept in ((FakeConnections(), 404, 0), (known, 200, 1)):
         queue = FakeDeliveryQueue()
         outcome = receive_webhook(
             request, connections, queue, FakeOutside(), public_url="https://hooks.example.com", now=CASE.now

@@ -78,6 +78,15 @@ class SweepExportsSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class PullEventsSettings(Settings):
+    """What pull_events reads."""
+
+    events_table: str
+    store_bucket: str
+    raw_queue_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitSettings(Settings):
     """What makes timers: waits of up to `short_wait_seconds` are SQS delays, longer ones schedules."""
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from espial.services.run_triggers import TriggerRunner
     from espial.services.split_export import Splitter
     from espial.settings import (
+        PullEventsSettings,
         ReceiverSettings,
         RecordExportSettings,
         RunTriggersSettings,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         WaitSettings,
     )
     from espial.stores.aws_http import AwsClient
+    from espial.streams import EventStream, Positions
 
 
 @cache
@@ -329,3 +331,27 @@ def claims(table: str) -> Claims:
     from espial.stores.claims_table import ClaimsTable
 
     return ClaimsTable(light("dynamodb"), table)
+
+
+@cache
+def pulled_queue(settings: PullEventsSettings) -> DeliveryQueue:
+    """RawQueue, for what is read instead of posted."""
+    from espial.stores.delivery_queue import SqsDeliveryQueue
+
+    return SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket)
+
+
+@cache
+def event_stream() -> EventStream:
+    """Airship's event stream."""
+    from espial.stores.airship_stream import AirshipStream
+
+    return AirshipStream()
+
+
+@cache
+def stream_positions(table: str) -> Positions:
+    """How far each event stream was read."""
+    from espial.stores.stream_positions import StreamPositions
+
+    return StreamPositions(client("dynamodb"), table)

@@ -126,12 +126,21 @@ class Mapped:
     ) -> None:
         self.items, self.channel, self.fields, self.types = items, channel, fields, types
         self.people = tuple(target.partition(".")[2] for target in fields if target.startswith("person."))
-        self._parts = [
+        parts = [
             (part, name, PARTS[part][name], fields[target])
             for target in fields
             for part, dot, name in [target.partition(".")]
             if dot
         ]
+        self._recipients = [(read_as, paths) for part, _, read_as, paths in parts if part == "person"]
+        self._parents = list({path[:-1]: None for *_, paths in parts for path in paths})
+        self._parts = [
+            (part, part in COMMERCE, name, read_as, [(self._parents.index(path[:-1]), path[-1]) for path in paths])
+            for part, name, read_as, paths in parts
+        ]
+        self._type, self._id = fields.get("type", ()), fields.get("id", ())
+        self._occurred_at, self._message_id = fields.get("occurred_at", ()), fields.get("message_id", ())
+        self._properties = fields.get("properties", ())
         self._told = [fields.get(target, ()) for target in TOLD]
 
     def split(self, delivery: RawDelivery) -> list[Item]:
@@ -148,7 +157,7 @@ class Mapped:
         """One report. Raises MalformedItem for what is not an object or has no type."""
         if type(item) is not dict:
             raise MalformedItem("not_an_object", "a report is not a JSON object")
-        named = self._joined(item, "type")
+        named = _joined(item, self._type)
         if not named:
             raise MalformedItem("missing_event", "the report has no type", self._where("type"))
         fields: EventFields = {
@@ -156,56 +165,57 @@ class Mapped:
             "platform_type": named,
             "channel": self.channel,
         }
-        when = self._value(item, "occurred_at")
+        when = first(item, self._occurred_at)
         if when is None:
             fields["occurred_at"], fields["time_uncertain"] = arrival.received_at, True
         else:
             fields["occurred_at"] = _time(when, self._where("occurred_at"))
-        if message := text(self._value(item, "message_id")):
+        if message := text(first(item, self._message_id)):
             fields["message_id"] = message
-        if properties := _object(self._value(item, "properties")):
+        if properties := _object(first(item, self._properties)):
             fields["properties"] = properties
         return self._fill(item, fields)
 
     def _fill(self, item: Item, fields: EventFields) -> EventFields:
-        for part, name, read_as, paths in self._parts:
-            value = read_as(first(item, paths))
+        parents = [at(item, path) for path in self._parents]  # once, since most fields stand beside others
+        for part, bought, name, read_as, places in self._parts:
+            for parent, step in places:
+                within = parents[parent]
+                found = within.get(step) if type(within) is dict else at(within, (step,))
+                if found is not None:
+                    break
+            else:
+                continue
+            value = read_as(found)
             if value is None or value == []:
                 continue
-            if part in COMMERCE:
+            if bought:
                 fields.setdefault("commerce", {}).setdefault(part, {})[name] = value
+            elif part in fields:
+                fields[part][name] = value
             else:
-                fields.setdefault(part, {})[name] = value
+                fields[part] = {name: value}
         return fields
 
     def identity(self, item: Item) -> tuple[str, ...]:
         """The sender's id where it has one, else whom and what it is about and when."""
-        if given := self._joined(item, "id"):
+        if given := _joined(item, self._id):
             return (given,)
-        return (self._joined(item, "type"), *(text(first(item, paths)) or "" for paths in self._told))
+        return (_joined(item, self._type), *(text(first(item, paths)) or "" for paths in self._told))
 
     def send_key(self, item: Item) -> str | None:
         """Message and recipient, who is the first of the mapping's `person` fields that is there."""
-        message = text(self._value(item, "message_id"))
+        message = text(first(item, self._message_id))
         if message is None:
             return None
-        for part, _, read_as, paths in self._parts:
-            if part == "person" and (recipient := read_as(first(item, paths))):
+        for read_as, paths in self._recipients:
+            if recipient := read_as(first(item, paths)):
                 return f"{message}/{recipient}"
         return None
 
     def person_order(self, _item: Item) -> tuple[str, ...]:
         """As the mapping has it."""
         return self.people
-
-    def _joined(self, item: Item, target: str) -> str:
-        paths = self.fields.get(target, ())
-        if len(paths) == 1:
-            return text(at(item, paths[0])) or ""
-        return ".".join(filter(None, (text(at(item, path)) for path in paths)))
-
-    def _value(self, item: Item, target: str) -> Any:
-        return first(item, self.fields.get(target, ()))
 
     def _where(self, target: str) -> str:
         """For messages."""
@@ -224,10 +234,24 @@ class Mapped:
         )
 
 
+def _joined(item: Item, paths: tuple[Path, ...]) -> str:
+    """What stands at all of them, dots between."""
+    if len(paths) == 1:
+        return text(at(item, paths[0])) or ""
+    return ".".join(filter(None, [text(at(item, path)) for path in paths]))
+
+
 def first(item: Any, paths: tuple[Path, ...]) -> Any:
     """What stands at the first path that leads anywhere, else None."""
     for path in paths:
-        found = at(item, path)
+        found = item
+        for step in path:  # as `at` does, which a call for each path would make twice as slow
+            if type(found) is dict:
+                found = found.get(step)
+                if found is None:
+                    break
+            else:
+                found = at(found, (step,))
         if found is not None:
             return found
     return None

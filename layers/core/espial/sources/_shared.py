@@ -168,6 +168,30 @@ def unmapped(names: tuple[str, ...], own: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names) - own))
 
 
+@lru_cache(maxsize=1024)
+def others(names: tuple[str, ...], own: frozenset[str]) -> tuple[str, ...]:
+    """As `unmapped`, in the order given."""
+    return tuple(name for name in names if name not in own)
+
+
+def remaining(facts: Mapping[str, Any], own: frozenset[str]) -> dict[str, Any]:
+    """Those that are not the platform's own and say something, as `present` has it, in the order given."""
+    found = {}
+    for name in others(tuple(facts), own):
+        fact = facts[name]
+        if fact or fact is False or fact == 0:
+            found[name] = fact
+    return found
+
+
+def texts(facts: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+    """Each of these as text, empty where there is none: parts of an identity."""
+    get = facts.get
+    return [
+        fact.strip() if type(fact := get(name)) is str else "" if fact is None else text(fact) or "" for name in names
+    ]
+
+
 def leaves(value: Any) -> list[str]:
     """`path=value` of every text, number and truth value in it, in order of path: identifies reports without an id.
 

@@ -163,13 +163,11 @@ def _history(given: Item, options: Options) -> Iterator[Item]:
             for row in rows:
                 yield from _clicks(row, MOST_CLICKS // len(rows) or 1, options)
         elif section == "lead-status":
-            scored = [
-                _date(one.get("score_date"), options) for one in _rows(given.get("lead-score")) if type(one) is dict
-            ]
-            since = max(filter(None, scored), default=None)
+            scores = [one for one in _rows(given.get("lead-score")) if isinstance(one, dict)]
+            since = max(filter(None, (_date(one.get("score_date"), options) for one in scores)), default=None)
             yield from ({"section": section, "row": row, "since": since and since.isoformat()} for row in rows)
-        elif section in PLACES or isinstance(value, dict | list):
-            yield from ({"section": section, "row": row} for row in rows)
+        else:
+            yield from ({"section": section, "row": row} for row in rows if section in PLACES or isinstance(row, dict))
 
 
 def _clicks(row: Any, share: int, options: Options) -> Iterator[Item]:

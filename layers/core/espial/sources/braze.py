@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -31,7 +32,7 @@ from espial.sources._braze_tables import (
     SINGLES,
     minor_units,
 )
-from espial.sources._shared import email, epoch, phone, text
+from espial.sources._shared import email, epoch, inner, others, phone, text
 from espial.verify.shared import bearer_token
 from espial.vocabulary import EventType
 
@@ -39,6 +40,21 @@ TEST_ID = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 """The id that every event of Braze's "Send Test Events" carries."""
 
 _USER = ("user_id", "external_user_id", "device_id", "timezone")
+_MAPPED = {
+    (False, False): MAPPED,
+    (True, False): MAPPED | LINK_FIELDS,
+    (False, True): MAPPED | FAILURE_FIELDS,
+    (True, True): MAPPED | LINK_FIELDS | FAILURE_FIELDS,
+}
+"""By whether it is a click, and a failure: what is no property."""
+_PLAIN = frozenset(
+    kind
+    for kind in EVENT_TYPES
+    if kind != "users.messages.email.Bounce"
+    and not kind.endswith(".InboundReceive")
+    and not kind.startswith("users.behaviors.subscription")
+)
+"""What the table alone says the type of."""
 _KEY_TYPE = re.compile(r"/event_type=([^/]+)/")
 
 
@@ -92,25 +108,24 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         raise MalformedItem("missing_event", "event_type is missing or not text", "event_type")
     facts = _facts(item)
     type_ = _event_type(kind, facts)
-    mapped = MAPPED
+    clicked, failed = kind.endswith("Click"), type_ in FAILED_TYPES
+    names = tuple(facts)
     fields: EventFields = {
         "type": type_,
         "platform_type": kind,
         "channel": _channel(kind, facts),
         "occurred_at": epoch(item.get("time"), "time"),
         "person": _person(facts),
-        "campaign": _campaign(facts),
+        "campaign": _campaign(facts, names),
         "client": _client(kind, facts),
+        "properties": {name: facts[name] for name in others(names, _MAPPED[clicked, failed])},
     }
-    if kind.endswith("Click"):
-        mapped |= LINK_FIELDS
+    if clicked:
         fields["link"] = _link(facts)
-    if type_ in FAILED_TYPES:
-        mapped |= FAILURE_FIELDS
+    if failed:
         fields["failure"] = _failure(facts)
     if kind == "users.behaviors.Purchase":
         fields["commerce"] = _purchase(facts)
-    fields["properties"] = {name: value for name, value in facts.items() if name not in mapped}
     if text(item.get("id")) == TEST_ID:
         fields["properties"]["test_event"] = True
     return fields
@@ -118,12 +133,27 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
 
 def _facts(item: Item) -> dict[str, Any]:
     """User and properties as one flat view in order of name, with what differs between the transports evened out."""
+    given: dict[str, Any] = {}
+    for part in (inner(item, "properties"), inner(item, "user")):
+        for name, value in part.items():
+            if value is not None:
+                given[name] = value
     facts: dict[str, Any] = {}
-    for part in ("properties", "user"):
-        given = item.get(part)
-        if isinstance(given, dict):
-            facts.update((name, _even(name, value)) for name, value in given.items() if value is not None)
-    return dict(sorted(facts.items()))
+    for name, differs in _in_order(tuple(given)):
+        value = given[name]
+        facts[name] = _even(name, value) if differs or type(value) is list else value
+    return facts
+
+
+@lru_cache(maxsize=1024)
+def _in_order(names: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
+    """Sorted, and of each whether its value may differ. Cached: the events of an account come in a few shapes."""
+    return tuple((name, name in JSON_TEXTS or name in SINGLES) for name in sorted(names))
+
+
+@lru_cache(maxsize=1024)
+def _campaign_fields(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((theirs, ours) for theirs, ours in CAMPAIGN.items() if theirs in names)
 
 
 def _fact(item: Item, name: str) -> str | None:
@@ -159,6 +189,8 @@ def _single(value: float) -> float:
 
 def _event_type(kind: str, facts: Mapping[str, Any]) -> EventType:
     """By the table; bounces that are drops, and changes of consent, by what they say."""
+    if kind in _PLAIN:
+        return EVENT_TYPES[kind]
     if kind == "users.messages.email.Bounce" and facts.get("is_drop") is True:
         return EventType.DROPPED
     if kind.endswith(".InboundReceive"):
@@ -176,10 +208,19 @@ def _consent(said: Any) -> EventType | None:
     return EventType.UNSUBSCRIBED if plain in {"unsubscribed", "optedout"} else None
 
 
-def _channel(kind: str, facts: Mapping[str, Any]) -> str:
+def _message_channel(kind: str) -> str | None:
+    """What a message's event says by its name alone; None for all others."""
     parts = kind.split(".")
-    if kind.startswith("users.messages.") and len(parts) > 2:
-        return CHANNELS.get(parts[2], "none")
+    return CHANNELS.get(parts[2], "none") if kind.startswith("users.messages.") and len(parts) > 2 else None
+
+
+_MESSAGE_CHANNELS = {kind: channel for kind in EVENT_TYPES if (channel := _message_channel(kind))}
+
+
+def _channel(kind: str, facts: Mapping[str, Any]) -> str:
+    found = _MESSAGE_CHANNELS.get(kind) or _message_channel(kind)
+    if found:
+        return found
     if kind.startswith("users.behaviors.subscription"):
         said = text(facts.get("channel"))
         return CHANNELS.get((said or "").lower(), "email" if "email_address" in facts else "none")
@@ -200,8 +241,12 @@ def _person(facts: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _campaign(facts: Mapping[str, Any]) -> dict[str, str] | None:
-    found = {ours: value for theirs, ours in CAMPAIGN.items() if (value := text(facts.get(theirs)))}
+def _campaign(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, str] | None:
+    found = {}
+    for theirs, ours in _campaign_fields(names):
+        value = text(facts[theirs])
+        if value:
+            found[ours] = value
     return found or None
 
 
@@ -211,14 +256,15 @@ def _link(facts: Mapping[str, Any]) -> dict[str, str | None]:
 
 def _client(kind: str, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The reader's client, and the platform's verdict on it: `machine_open` is the text "true" or nothing."""
-    client: dict[str, Any] = {"user_agent": text(facts.get("user_agent"))}
+    user_agent = text(facts.get("user_agent"))
+    client: dict[str, Any] = {"user_agent": user_agent} if user_agent else {}
     if kind.endswith(".Open") and "machine_open" in facts:
         client |= {"machine": str(facts["machine_open"]).lower() == "true", "machine_reason": "machine_open"}
-    elif isinstance(suspected := facts.get("is_suspected_bot_click"), bool):
+    elif type(suspected := facts.get("is_suspected_bot_click")) is bool:
         reasons = facts.get("suspected_bot_click_reason")
         named = ", ".join(filter(None, map(text, reasons))) if isinstance(reasons, list) else ""
         client |= {"machine": suspected, "machine_reason": named or "is_suspected_bot_click"}
-    return client if any(value is not None for value in client.values()) else None
+    return client or None
 
 
 def _failure(facts: Mapping[str, Any]) -> dict[str, str | None]:
@@ -270,11 +316,15 @@ def send_key(item: Item) -> str | None:
 
 _ADDRESS = {"email": ("email",), "sms": ("phone",), "whatsapp": ("phone",)}
 _USER_KEYS = ("external_id", "source_contact_id")
+_ORDERS = {kind: _ADDRESS.get(channel, ()) + _USER_KEYS for kind, channel in _MESSAGE_CHANNELS.items()}
+"""Of what says by its name alone how it was addressed."""
 
 
 def person_order(item: Item) -> tuple[str, ...]:
     """The address of an addressed message, else the user: both transports carry the same fields of an event."""
     kind = text(item.get("event_type")) or ""
+    if kind in _ORDERS:
+        return _ORDERS[kind]
     if not kind.startswith(("users.messages.", "users.behaviors.subscription")):
         return _USER_KEYS
     return _ADDRESS.get(_channel(kind, _facts(item)), ()) + _USER_KEYS

@@ -43,6 +43,9 @@ EVENT_TYPES: Mapping[str, EventType] = {
     "SMSFAILED": EventType.FAILED,  # passing or final is not said: no reason to write the number off
 }
 
+MOST_EVENTS = 10_000
+"""In one post: as many as a batch of the client pull may hold (B19)."""
+
 _TIMES = {
     "DELIVERYSTART": ("deliverystartdate", "deliveryscheduleddate"),
     "DELIVERY": ("deliverycompletedate", "deliverystartdate", "deliveryscheduleddate"),
@@ -69,7 +72,10 @@ _DAY_FIRST = re.compile(r"(\d\d)/(\d\d)/(\d{4}) (\d\d:\d\d(?::\d\d)?)", re.ASCII
 
 def split(delivery: RawDelivery) -> list[Item]:
     """One event of a post (B24), or one of each place where `type` is an array. Raises MalformedDelivery."""
-    fields = [(name, _INDEXED.fullmatch(name), value) for name, value in form(delivery, MANY_FIELDS)]
+    fields = [
+        (name, _INDEXED.fullmatch(name) if name[-1:] == "]" else None, value)
+        for name, value in form(delivery, MANY_FIELDS)
+    ]
     if any(indexed and plain(indexed[1]) == "type" for _, indexed, _ in fields):
         return _columns(fields)
     return [report((_named(name, indexed), value) for name, indexed, value in fields)] if fields else []
@@ -128,8 +134,8 @@ def _columns(fields: Iterable[tuple[str, re.Match[str] | None, str]]) -> list[It
     if not all(numbered) and (any(numbered) or len(set(counts.values())) > 1):
         shortest, longest = min(counts.values()), max(counts.values())
         raise MalformedDelivery("unequal_arrays", f"arrays of {shortest} to {longest} values do not fit together")
-    if len(common) * len(events) > MANY_FIELDS:
-        raise MalformedDelivery("too_many_fields", f"{len(common)} fields for each of {len(events)} events")
+    if len(events) > MOST_EVENTS or len(common) * len(events) > MANY_FIELDS:
+        raise MalformedDelivery("too_many_fields", f"{len(events)} events, each with {len(common)} fields in common")
     return [report(events[place] + common) for place in sorted(events)]
 
 
@@ -205,7 +211,7 @@ def _times(item: Item, trigger: str, received_at: datetime) -> dict[str, Any]:
 def _date(given: Any) -> datetime | None:
     """Unix seconds or milliseconds, or `31/12/2025 23:59` as the SOAP interface writes it."""
     try:
-        found = _DAY_FIRST.fullmatch(given) if isinstance(given, str) else None
+        found = _DAY_FIRST.fullmatch(given) if isinstance(given, str) and "/" in given else None
         if found:
             day, month, year, time = found.groups()
             return instant(f"{year}-{month}-{day}T{time}", "")

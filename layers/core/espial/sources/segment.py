@@ -22,7 +22,7 @@ import orjson
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import EARLIEST, LATEST, email, phone, text
+from espial.sources._shared import EARLIEST, LATEST, email, inner, phone, text
 from espial.verify import shared
 from espial.verify.shared import basic_write_key
 from espial.vocabulary import EventType
@@ -83,6 +83,8 @@ _COMMERCE = frozenset(
     {EventType.CART_UPDATED, EventType.CHECKOUT_STARTED, EventType.ORDER_COMPLETED, EventType.PRODUCT_VIEWED}
 )
 _MESSAGE_CHANNELS = {"email": "email", "unsubscribed": "email", "push": "push", "sms": "sms"}
+_ADDRESSED = frozenset(_MESSAGE_CHANNELS.values())
+_MESSAGE_TRACKS = frozenset(name for name in _TRACKS if name.partition(" ")[0] in _MESSAGE_CHANNELS)
 _CAMEL = {
     "user_id": "userId",
     "anonymous_id": "anonymousId",
@@ -133,7 +135,10 @@ def split(delivery: RawDelivery) -> list[Item]:
     return [document]
 
 
-def _camel(call: Mapping[str, Any]) -> Item:
+def _camel(call: Item) -> Item:
+    """Itself where no name is in snake_case, else a copy."""
+    if _CAMEL.keys().isdisjoint(call):
+        return call
     return {_CAMEL.get(name, name): value for name, value in call.items()}
 
 
@@ -166,13 +171,19 @@ def problem(item: Item) -> str | None:
     elif not text(item.get("userId")) and not text(item.get("anonymousId")):
         wrong = "userId or anonymousId is required"
     else:
-        missing = [name for name in _REQUIRED.get(kind, ()) if not text(item.get(name))]
-        nested = [name for name in _OBJECTS if not isinstance(item.get(name), dict | None)]
-        if missing:
-            wrong = f"{missing[0]} is required in a call of type {kind}"
-        elif nested:
-            wrong = f"{nested[0]} must be a JSON object"
+        wrong = _shape_problem(item, kind)
     return wrong or _size_problem(item)
+
+
+def _shape_problem(item: Item, kind: str) -> str | None:
+    for name in _REQUIRED.get(kind, ()):
+        if not text(item.get(name)):
+            return f"{name} is required in a call of type {kind}"
+    for name in _OBJECTS:
+        found = item.get(name)
+        if found is not None and type(found) is not dict:
+            return f"{name} must be a JSON object"
+    return None
 
 
 def _size_problem(item: Item) -> str | None:
@@ -194,23 +205,24 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     traits: dict[str, Any] = item.get("traits") or {}
     context: dict[str, Any] = item.get("context") or {}
     name = text(item.get("event")) if kind == "track" else None
-    type_ = _TRACKS.get(_folded(name), EventType.CUSTOM) if name else CALLS[kind]
-    channel = _channel(kind, name, context)
-    fields: EventFields = {
-        "platform_type": name or kind,
-        "channel": channel,
-        "person": _person(item, properties, traits, context),
-        "client": _known(ip=text(context.get("ip")), user_agent=text(context.get("userAgent"))),
-        "properties": _properties(item, kind, properties, traits, context),
-        **_times(item, arrival.received_at),
-    }
+    folded = _folded(name) if name else ""
+    type_ = _TRACKS.get(folded, EventType.CUSTOM) if name else CALLS[kind]
+    channel = _channel(kind, folded, context)
+    fields = _times(item, arrival.received_at)
+    fields["platform_type"] = name or kind
+    fields["channel"] = channel
+    fields["person"] = _person(item, properties, traits, context)
+    fields["properties"] = _properties(item, kind, properties, traits, context)
+    ip, user_agent = text(context.get("ip")), text(context.get("userAgent"))
+    if ip or user_agent:
+        fields["client"] = {"ip": ip, "user_agent": user_agent}
     if type_ in _COMMERCE:
         fields["commerce"] = _commerce(type_, properties)
         if fields["commerce"] is None and type_ is EventType.CART_UPDATED:
             type_ = EventType.CUSTOM
         if fields["commerce"] and type_ is not EventType.PRODUCT_VIEWED:
             fields["properties"].pop("products", None)
-    elif name and channel in _MESSAGE_CHANNELS.values():
+    elif name and channel in _ADDRESSED:
         fields["message_id"] = text(properties.get("email_id"))
         fields["campaign"] = _known(id=text(properties.get("campaign_id")), name=text(properties.get("campaign_name")))
         if type_ is EventType.CLICKED:
@@ -223,7 +235,7 @@ def _known(**parts: str | None) -> dict[str, str | None] | None:
     return parts if any(parts.values()) else None
 
 
-def _times(item: Item, received_at: datetime) -> dict[str, Any]:
+def _times(item: Item, received_at: datetime) -> EventFields:
     """When it happened: receivedAt - (sentAt - originalTimestamp), which takes out a wrong client clock.
 
     Without `sentAt` (imports) the client's time is taken as it is; without a readable one, the time of receipt. The
@@ -237,6 +249,9 @@ def _times(item: Item, received_at: datetime) -> dict[str, Any]:
     return {"occurred_at": corrected, "identified_at": original}
 
 
+_FIRST, _LAST = datetime.fromtimestamp(EARLIEST, UTC), datetime.fromtimestamp(LATEST, UTC)
+
+
 def _instant(value: Any) -> datetime | None:
     """An ISO 8601 time of the years 2000 to 2099 in UTC (as which a time without zone is read), else None."""
     if not isinstance(value, str):
@@ -247,17 +262,20 @@ def _instant(value: Any) -> datetime | None:
         return None
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=UTC)
-    seconds = (instant - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-    return instant.astimezone(UTC) if EARLIEST <= seconds < LATEST else None
+    if not _FIRST <= instant < _LAST:
+        return None
+    return instant if instant.tzinfo is UTC else instant.astimezone(UTC)
 
 
-def _channel(kind: str, name: str | None, context: Mapping[str, Any]) -> str:
-    if name and _folded(name) in _TRACKS:
-        message = _MESSAGE_CHANNELS.get(_folded(name).partition(" ")[0])
+def _channel(kind: str, folded: str, context: Mapping[str, Any]) -> str:
+    if folded in _TRACKS:
+        message = _MESSAGE_CHANNELS.get(folded.partition(" ")[0])
         if message:
             return message
-    if kind in {"page", "screen"}:
-        return "web" if kind == "page" else "app"
+    if kind == "page":
+        return "web"
+    if kind == "screen":
+        return "app"
     if context.get("page"):
         return "web"
     return "app" if context.get("device") or context.get("app") else "none"
@@ -266,12 +284,11 @@ def _channel(kind: str, name: str | None, context: Mapping[str, Any]) -> str:
 def _person(
     item: Item, properties: Mapping[str, Any], traits: Mapping[str, Any], context: Mapping[str, Any]
 ) -> dict[str, str | None]:
-    known = context.get("traits")
-    places = (traits, known if isinstance(known, dict) else {}, properties)
+    known = inner(context, "traits")
     return {
         "external_id": text(item.get("userId")),
-        "email": next((found for place in places if (found := email(place.get("email")))), None),
-        "phone": next((found for place in places if (found := phone(place.get("phone")))), None),
+        "email": email(traits.get("email")) or email(known.get("email")) or email(properties.get("email")),
+        "phone": phone(traits.get("phone")) or phone(known.get("phone")) or phone(properties.get("phone")),
         "session_id": text(item.get("anonymousId")),
     }
 
@@ -280,7 +297,7 @@ def _properties(
     item: Item, kind: str, properties: Mapping[str, Any], traits: Mapping[str, Any], context: Mapping[str, Any]
 ) -> dict[str, Any]:
     kept = {**traits, **properties}
-    if kind in {"page", "screen"}:
+    if kind in ("page", "screen"):
         kept |= {name: found for name in ("name", "category") if (found := text(item.get(name)))}
     elif kind == "group":
         kept["group_id"] = item["groupId"]
@@ -288,9 +305,9 @@ def _properties(
         kept["previous_id"] = item["previousId"]
     elif kind == "identify":
         kept = {name: found for name in ("locale", "timezone") if (found := text(context.get(name)))} | kept
-    known = context.get("traits")
-    if isinstance(known, dict) and isinstance(known.get("consent"), dict):
-        kept["known_consent"] = known["consent"]
+    consent = inner(context, "traits").get("consent")
+    if isinstance(consent, dict):
+        kept["known_consent"] = consent
     utm = context.get("campaign")
     if isinstance(utm, dict) and utm:
         kept.setdefault("utm", utm)
@@ -304,7 +321,7 @@ def _commerce(type_: EventType, properties: Mapping[str, Any]) -> dict[str, Any]
     products = properties.get("products")
     given: dict[str, Any] = {
         "currency": text(properties.get("currency")),
-        "total": _first_number(properties, "total", "value", "revenue", "cart_total"),
+        "total": _first_number(properties, ("total", "value", "revenue", "cart_total")),
         "items": [_product(one) for one in products if isinstance(one, dict)] if isinstance(products, list) else [],
     }
     cart_id = text(properties.get("cart_id"))
@@ -317,23 +334,32 @@ def _commerce(type_: EventType, properties: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _product(given: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("sku", "name", "variant", "category", "url", "image_url")
-    quantity = _number(given.get("quantity"))
+    get = given.get
+    quantity = _number(get("quantity"))
     return {
-        "id": text(given.get("product_id")) or text(given.get("id")),
-        **{name: text(given.get(name)) for name in names},
-        "price": _number(given.get("price")),
+        "id": text(get("product_id")) or text(get("id")),
+        "sku": text(get("sku")),
+        "name": text(get("name")),
+        "variant": text(get("variant")),
+        "category": text(get("category")),
+        "url": text(get("url")),
+        "image_url": text(get("image_url")),
+        "price": _number(get("price")),
         "quantity": int(quantity) if quantity is not None and abs(quantity) < 2**53 else None,
     }
 
 
-def _first_number(properties: Mapping[str, Any], *names: str) -> float | None:
-    return next((found for name in names if (found := _number(properties.get(name))) is not None), None)
+def _first_number(properties: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
+    for name in names:
+        found = _number(properties.get(name))
+        if found is not None:
+            return found
+    return None
 
 
 def _number(value: Any) -> float | None:
     """A finite number or its text, else None."""
-    if type(value) not in (int, float, str):
+    if value is None or type(value) not in (int, float, str):
         return None
     try:
         number = float(value)
@@ -357,9 +383,10 @@ _MESSAGE_ORDER = ("email", "phone", "external_id", "session_id")
 
 def person_order(item: Item) -> tuple[str, ...]:
     """The address first for the spec's email, push and SMS events, the user's id for everything else."""
-    name = _folded(text(item.get("event")) or "")
-    message = item.get("type") == "track" and name in _TRACKS and name.partition(" ")[0] in _MESSAGE_CHANNELS
-    return _MESSAGE_ORDER if message else _BEHAVIOUR_ORDER
+    if item["type"] != "track":
+        return _BEHAVIOUR_ORDER
+    name = _folded(text(item["event"]) or "")
+    return _MESSAGE_ORDER if name in _MESSAGE_TRACKS else _BEHAVIOUR_ORDER
 
 
 SOURCE = Source(

@@ -281,7 +281,7 @@ def configured(settings: Mapping[str, Any]) -> Source:
         raise ValueError("types: must be names with event types")  # noqa: TRY004 - as for every wrong setting
     known = {one.value for one in EventType} - {EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED}  # ours to say
     for name, type_ in given.items():
-        if type_ not in known:
+        if not isinstance(type_, str) or type_ not in known:
             raise ValueError(f"types.{name}: {type_!r} is not an event type")
     types = {**EVENT_TYPES, **{name: EventType(type_) for name, type_ in given.items()}}
     return replace(SOURCE, event_types=types, normalise=partial(normalise, types=types))
