@@ -12,7 +12,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from espial import wiring
 from espial.errors import EspialError
 from espial.logs import logger, metrics
-from espial.services.pull_events import Clock, pull
+from espial.services.pull_events import Clock
 from espial.settings import PullEventsSettings
 
 tracer = Tracer()
@@ -24,12 +24,11 @@ settings = PullEventsSettings.from_env()
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
     clock = Clock(lambda: datetime.now(UTC), time.monotonic, time.sleep, context.get_remaining_time_in_millis)
-    connections, queue = wiring.connections(settings.store_bucket), wiring.pulled_queue(settings)
-    found = pull(connections, wiring.event_stream(), wiring.stream_positions(settings.events_table), queue, clock)
+    found = wiring.puller(settings).run(clock)
     for one in found:
         logger.info("stream.pulled", extra=one._asdict())
     metrics.add_metric("stream.lines", MetricUnit.Count, sum(one.lines for one in found))
     metrics.add_metric("stream.restarted", MetricUnit.Count, sum(one.restarted for one in found))
     if refused := [one.connection for one in found if one.outcome == "refused"]:
-        raise EspialError(f"refused: {', '.join(refused)}")  # for the alarm: nobody else would notice
+        raise EspialError(f"refused: {', '.join(refused)}")  # for the alarm: nobody would notice otherwise
     return {one.connection: one.outcome for one in found}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from espial.services.deliver import Deliverer
     from espial.services.publish_events import Wanted
+    from espial.services.pull_events import Puller
     from espial.services.record_export import ChunkRecorder
     from espial.services.run_triggers import TriggerRunner
     from espial.services.split_export import Splitter
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
         WaitSettings,
     )
     from espial.stores.aws_http import AwsClient
-    from espial.streams import EventStream, Positions
 
 
 @cache
@@ -334,24 +334,16 @@ def claims(table: str) -> Claims:
 
 
 @cache
-def pulled_queue(settings: PullEventsSettings) -> DeliveryQueue:
-    """RawQueue, for what is read instead of posted."""
-    from espial.stores.delivery_queue import SqsDeliveryQueue
-
-    return SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket)
-
-
-@cache
-def event_stream() -> EventStream:
-    """Airship's event stream."""
+def puller(settings: PullEventsSettings) -> Puller:
+    """Reads what a platform does not post."""
+    from espial.services.pull_events import Puller
     from espial.stores.airship_stream import AirshipStream
-
-    return AirshipStream()
-
-
-@cache
-def stream_positions(table: str) -> Positions:
-    """How far each event stream was read."""
+    from espial.stores.delivery_queue import SqsDeliveryQueue
     from espial.stores.stream_positions import StreamPositions
 
-    return StreamPositions(client("dynamodb"), table)
+    return Puller(
+        connections=connections(settings.store_bucket),
+        stream=AirshipStream(),
+        positions=StreamPositions(client("dynamodb"), settings.events_table),
+        queue=SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket),
+    )

@@ -47,11 +47,20 @@ class Mark(NamedTuple):
     place: int
 
 
+def folded(column: str) -> str:
+    """A column's name as rows have it: letters and digits in lower case, so that `Send ID`, `SendID`, `send_id` agree."""
+    return "".join(filter(str.isalnum, column)).lower()
+
+
 class Container(Protocol):
     """An opened export file.
 
-    kind         names the row kind: the key of `Source.exports`.
-    record_name  what the container says its rows are, or "".
+    kind         names the row kind: the key of `Source.exports`. `avro` and `parquet` rows are typed, `ndjson` rows are
+                 whatever JSON values, `csv` rows are text by `folded` column name (a missing field is left out).
+    record_name  what the container says its rows are (an Avro record's name, an archive member's name), or "".
+    columns      of `csv`: `folded` column name -> name as the file has it; else empty.
+
+    All three are of the range that `rows` reads at the moment: the members of an archive differ.
     """
 
     @property
@@ -59,6 +68,9 @@ class Container(Protocol):
 
     @property
     def record_name(self) -> str: ...
+
+    @property
+    def columns(self) -> Mapping[str, str]: ...
 
     def plan(self, target_bytes: int) -> list[tuple[int, int]]:
         """Contiguous byte ranges of about `target_bytes` that together hold every row; empty if there is none.

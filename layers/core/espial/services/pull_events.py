@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple
@@ -64,79 +65,68 @@ class Batch(NamedTuple):
     offset: str
 
 
-def pull(
-    connections: Connections, stream: EventStream, positions: Positions, queue: DeliveryQueue, clock: Clock
-) -> list[Pulled]:
-    """Read every stream that a connection asks for with `pull: true`, each for its share of the time that is left.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Puller:
+    """Reads the stream of every connection that asks for it with `pull: true`."""
 
-    One that cannot be read does not stop the others. Raises TryAgain when the connections cannot be had.
-    """
-    asked = [one for one in connections.of_platform(PLATFORM) if one.settings.get("pull") is True]
-    found = []
-    for place, connection in enumerate(asked):
-        share = (clock.time_left() - MARGIN_MS) / 1000 / (len(asked) - place)
-        seconds = min(share, float(connection.settings.get("pull_seconds", share)))
+    connections: Connections
+    stream: EventStream
+    positions: Positions
+    queue: DeliveryQueue
+
+    def run(self, clock: Clock) -> list[Pulled]:
+        """One after the other, each for its share of the time that is left.
+
+        One that cannot be read does not stop the others. Raises TryAgain when the connections cannot be had.
+        """
+        asked = [one for one in self.connections.of_platform(PLATFORM) if one.settings.get("pull") is True]
+        found = []
+        for place, connection in enumerate(asked):
+            share = (clock.time_left() - MARGIN_MS) / 1000 / (len(asked) - place)
+            seconds = min(share, float(connection.settings.get("pull_seconds", share)))
+            try:
+                found.append(self._pulled(connection, clock, seconds))
+            except TryAgain as exc:
+                found.append(Pulled(connection.name, "try_again", detail=str(exc)))
+        return found
+
+    def _pulled(self, connection: Connection, clock: Clock, seconds: float) -> Pulled:
+        if seconds < SHORTEST:
+            return Pulled(connection.name, "no_time")
+        tokens = self.connections.secrets(connection)
+        now = clock.now()
+        until = now + timedelta(milliseconds=clock.time_left())
+        position = self.positions.take(f"{PLATFORM}/{connection.name}", now=now, until=until)
+        if position is None:
+            return Pulled(connection.name, "busy")
+        settings = connection.settings
+        request = StreamRequest(
+            region=settings.get("region", "us"),
+            app_key=settings.get("app_key", ""),
+            tokens=tokens,
+            offset=position.offset,
+            start=settings.get("start", EARLIEST),
+            filters=settings.get("filters", ()),
+        )
+        reading = _Reading(self, clock, connection, position, request)
         try:
-            found.append(_pulled(connection, connections, stream, positions, queue, clock, seconds))
-        except TryAgain as exc:
-            found.append(Pulled(connection.name, "try_again", detail=str(exc)))
-    return found
-
-
-def _pulled(
-    connection: Connection,
-    connections: Connections,
-    stream: EventStream,
-    positions: Positions,
-    queue: DeliveryQueue,
-    clock: Clock,
-    seconds: float,
-) -> Pulled:
-    if seconds < SHORTEST:
-        return Pulled(connection.name, "no_time")
-    tokens = connections.secrets(connection)
-    now = clock.now()
-    until = now + timedelta(milliseconds=clock.time_left())
-    position = positions.take(f"{PLATFORM}/{connection.name}", now=now, until=until)
-    if position is None:
-        return Pulled(connection.name, "busy")
-    settings = connection.settings
-    request = StreamRequest(
-        region=settings.get("region", "us"),
-        app_key=settings.get("app_key", ""),
-        tokens=tokens,
-        offset=position.offset,
-        start=settings.get("start", EARLIEST),
-        filters=settings.get("filters", ()),
-    )
-    reading = _Reading(connection, request, position, stream, positions, queue, clock)
-    try:
-        return reading.until(clock.monotonic() + seconds)
-    finally:
-        with suppress(TryAgain):  # the right ends by itself
-            positions.release(position)
+            return reading.until(clock.monotonic() + seconds)
+        finally:
+            with suppress(TryAgain):  # the right ends by itself
+                self.positions.release(position)
 
 
 class _Reading:
     """One stream, read until its time is up, over as many connections as that takes."""
 
     def __init__(
-        self,
-        connection: Connection,
-        request: StreamRequest,
-        position: Position,
-        stream: EventStream,
-        positions: Positions,
-        queue: DeliveryQueue,
-        clock: Clock,
+        self, puller: Puller, clock: Clock, connection: Connection, position: Position, request: StreamRequest
     ) -> None:
-        self._connection = connection
-        self._request = request
-        self._position = position
-        self._stream = stream
-        self._positions = positions
-        self._queue = queue
+        self._puller = puller
         self._clock = clock
+        self._connection = connection
+        self._position = position
+        self._request = request
         self._found = Pulled(connection.name, "read")
 
     def until(self, end: float) -> Pulled:
@@ -166,15 +156,15 @@ class _Reading:
 
     def _read(self, seconds: float) -> bool:
         """Over one connection; False if somebody else reads the stream by now."""
-        with closing(self._stream.lines(self._request, seconds)) as lines:
+        with closing(self._puller.stream.lines(self._request, seconds)) as lines:
             for batch in batches(lines, self._clock.monotonic):
                 if batch.lines:
-                    self._queue.put(self._delivery(batch.lines))
+                    self._puller.queue.put(self._delivery(batch.lines))
                     self._found = self._found._replace(
                         lines=self._found.lines + len(batch.lines), deliveries=self._found.deliveries + 1
                     )
                 if batch.offset:
-                    if not self._positions.keep(self._position, batch.offset):
+                    if not self._puller.positions.keep(self._position, batch.offset):
                         return False
                     self._request = self._request._replace(offset=batch.offset)
         return True

@@ -73,8 +73,10 @@ class Source:
     person_order  the person fields, in order, that every transport's report of an event carries, for messages and
                   for behaviour: the event is stored under the first one present.
     send_key      item -> what ties a response to its send, or None; equal for both.
-    exports       row kind -> function (row, export) -> item: bucket rows become the webhook's item shape, so that
-                  there is one normaliser. The key is the container row kind of `espial.exports` (`avro`, `csv` …).
+    exports       row kind -> function (row, export) -> item, list of items, or None for a row that is no report:
+                  bucket rows become the webhook's item shape, so that there is one normaliser. The key is the row
+                  kind of `espial.exports`: `avro`, `csv`, `ndjson` or `parquet`.
+    layout        (key, the connection's settings) -> what cannot be seen from a file itself, see `Layout`.
     handshake     the platform's probe (HEAD, GET challenge …) -> a reply, or None if this is not one. Asked before
                   anything is proven: it may repeat what the probe says, and keep or promise nothing.
     methods       how the platform posts, when not by POST alone. What a GET reports stands in `RawDelivery.url`.
@@ -96,7 +98,8 @@ class Source:
     docs: Docs
     person_order: Callable[[Item], tuple[str, ...]]
     send_key: Callable[[Item], str | None] = lambda _item: None
-    exports: Mapping[str, Callable[[Mapping[str, Any], Export], Item]] = field(default_factory=dict)
+    exports: Mapping[str, Callable[[Mapping[str, Any], Export], Item | list[Item] | None]] = field(default_factory=dict)
+    layout: Callable[[str, Mapping[str, Any]], Layout] = lambda _key, _settings: Layout()
     handshake: Callable[[RawDelivery, Sequence[bytes]], Reply | None] | None = None
     methods: frozenset[str] = frozenset({"POST"})
     confirm: Callable[[RawDelivery, Mapping[str, Any]], str | None] | None = None
@@ -107,13 +110,38 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What has to be known of a file and does not show; everything left out is recognised by its content.
+
+    skip       the file holds no reports (a manifest, a name list) and is left alone.
+    encoding   of text, as Python names it; default: by byte order mark, else UTF-8.
+    delimiter  of delimited text, one character; default: the one of `,` `;` tab `|` that fits its first lines.
+    columns    names for a file without a header line.
+    quoted     False: a quotation mark is a character like any other.
+    """
+
+    skip: bool = False
+    encoding: str = ""
+    delimiter: str = ""
+    columns: tuple[str, ...] = ()
+    quoted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """The file a row comes from: its key in the bucket and what its container says of itself."""
+    """The file a row comes from: its key in the bucket and what its container says of itself.
+
+    record_name   an Avro record's name, or the name of the member of an archive; else "".
+    columns       of delimited text: column name as rows have it (`folded`) -> as the file has it.
+    settings      the connection's.
+    """
 
     bucket: str
     key: str
     etag: str
     record_name: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @cache

@@ -176,12 +176,8 @@ def others(names: tuple[str, ...], own: frozenset[str]) -> tuple[str, ...]:
 
 def remaining(facts: Mapping[str, Any], own: frozenset[str]) -> dict[str, Any]:
     """Those that are not the platform's own and say something, as `present` has it, in the order given."""
-    found = {}
-    for name in others(tuple(facts), own):
-        fact = facts[name]
-        if fact or fact is False or fact == 0:
-            found[name] = fact
-    return found
+    names = others(tuple(facts), own)
+    return {name: fact for name in names if (fact := facts[name]) or fact is False or fact == 0}
 
 
 def texts(facts: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:

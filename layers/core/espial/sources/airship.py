@@ -5,6 +5,7 @@ https://docs.airship.com/developer/rest-api/connect/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -308,6 +309,31 @@ def person_order(item: Item) -> tuple[str, ...]:
     return (*{"email": ("email",), "sms": ("phone",)}.get(channel, ()), "external_id", "source_contact_id")
 
 
+_ONE_OF: Mapping[str, tuple[str, ...]] = {
+    "region": ("us", "eu"),
+    "start": ("EARLIEST", "LATEST"),
+    "opens": tuple(OPENS),
+    "mail_reports": tuple(_MAIL_REPORTS),
+}
+_APP_KEY = re.compile(r"[\w.-]{1,100}", re.ASCII)
+
+
+def _configured(settings: Mapping[str, Any]) -> Source:
+    for name, known in _ONE_OF.items():
+        if settings.get(name, known[0]) not in known:
+            raise ValueError(f"{name}: must be one of {', '.join(known)}")
+    key = settings.get("app_key")
+    if settings.get("pull") is True and not (isinstance(key, str) and _APP_KEY.fullmatch(key)):
+        raise ValueError("app_key: is missing; it is needed to `pull`")
+    seconds = settings.get("pull_seconds", 1)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 1:
+        raise ValueError("pull_seconds: must be a number of seconds, 1 or more")
+    filters = settings.get("filters", [])
+    if not isinstance(filters, list) or not all(isinstance(one, dict) for one in filters):
+        raise ValueError("filters: must be a list of Airship's filters")
+    return SOURCE
+
+
 SOURCE = Source(
     name="airship",
     verify=shared_secret(),
@@ -317,6 +343,7 @@ SOURCE = Source(
     identity=identity,
     person_order=person_order,
     send_key=send_key,
+    configured=_configured,
     docs=Docs(
         title="Airship Real-Time Data Streaming",
         url="https://docs.airship.com/guides/reports/real-time-data-streaming/",

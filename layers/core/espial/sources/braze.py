@@ -133,11 +133,8 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
 
 def _facts(item: Item) -> dict[str, Any]:
     """User and properties as one flat view in order of name, with what differs between the transports evened out."""
-    given: dict[str, Any] = {}
-    for part in (inner(item, "properties"), inner(item, "user")):
-        for name, value in part.items():
-            if value is not None:
-                given[name] = value
+    parts = inner(item, "properties"), inner(item, "user")
+    given = {name: value for part in parts for name, value in part.items() if value is not None}
     facts: dict[str, Any] = {}
     for name, differs in _in_order(tuple(given)):
         value = given[name]

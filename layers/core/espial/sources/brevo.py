@@ -14,7 +14,7 @@ import orjson
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import document, email, json_object, present, seconds_or_milliseconds, smtp_code, text
+from espial.sources._shared import document, email, json_object, seconds_or_milliseconds, smtp_code, text, texts
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -51,6 +51,8 @@ _FAILURES = frozenset({"deferred", "soft_bounce", "soft_bounced", "hard_bounce",
 _FAILURES |= {"blocked", "error"}
 _TIMES = ("ts_epoch", "s_epoch", "ts_event", "ts")
 """Best first: `ts_epoch` is UTC for sure (`s_epoch` is its name in proxy opens), `ts` may follow the account's zone."""
+_TOLD = ("message-id", "camp_id", *_TIMES[:3], "link", "URL", "key")
+_TOLD_BY_TS = (*_TOLD, "ts")
 _FACTS = ("list_id", "segment_ids", "mirror_link", "content", "api_key_name", "device_used")
 
 
@@ -73,6 +75,13 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     event = _event(item)
     get = item.get
     contact = text(get("contact_id"))
+    properties: dict[str, Any] = {}
+    for name in _FACTS:
+        if fact := get(name):
+            properties[name] = fact
+    custom = get("X-Mailin-custom")
+    if custom is not None:
+        properties |= _custom(custom)
     fields: EventFields = {
         "type": EVENT_TYPES.get(event, EventType.UNKNOWN),
         "platform_type": event,
@@ -80,23 +89,18 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "occurred_at": _occurred_at(item),
         "person": {"email": email(get("email")), "source_contact_id": contact if contact != "0" else None},
         "message_id": text(get("message-id")),
-        "campaign": present(
-            {
-                "id": text(get("camp_id")),
-                "name": text(get("campaign name")),
-                "template_id": text(get("template_id")),
-                "tags": _tags(get("tags")) or _tags(get("tag")),
-            }
-        )
-        or None,
-        "properties": {name: get(name) for name in _FACTS if get(name)} | _custom(get("X-Mailin-custom")),
+        "properties": properties,
     }
-    reason = text(get("reason"))
+    campaign, named, template = text(get("camp_id")), text(get("campaign name")), text(get("template_id"))
+    tags = _tags(get("tags")) or _tags(get("tag"))
+    if campaign or named or template or tags:
+        fields["campaign"] = {"id": campaign, "name": named, "template_id": template, "tags": tags}
     if event in _FAILURES:
-        fields["failure"] = present({"code": smtp_code(reason), "reason": reason}) or None
-    url = text(get("link")) or text(get("URL"))
-    if url and event == "click":
-        fields["link"] = {"url": url}
+        reason = text(get("reason"))
+        fields["failure"] = {"code": smtp_code(reason), "reason": reason} if reason else None
+    elif event == "click":
+        url = text(get("link")) or text(get("URL"))
+        fields["link"] = {"url": url} if url else None
     user_agent = text(get("user_agent"))
     if "proxy_open" in event:
         fields["client"] = {"user_agent": user_agent, "machine": True, "machine_reason": event}
@@ -122,12 +126,17 @@ def _occurred_at(item: Item) -> datetime:
 
 def _tags(given: Any) -> list[str]:
     """Text, an array, or an array as JSON text."""
-    if isinstance(given, str) and given.startswith("["):
+    if given is None:
+        return []
+    if type(given) is str and given[:1] == "[":
         try:
             given = orjson.loads(given)
         except orjson.JSONDecodeError:
             return [given]
-    return [tag for tag in map(text, given if isinstance(given, list) else [given]) if tag]
+    if type(given) is list:
+        return [tag for tag in map(text, given) if tag]
+    tag = text(given)
+    return [tag] if tag else []
 
 
 def _custom(given: Any) -> dict[str, Any]:
@@ -150,9 +159,8 @@ def identity(item: Item) -> tuple[str, ...]:
     Both times, since `ts_epoch` is said in places to be that of the message.
     """
     get = item.get
-    parts = ("message-id", "camp_id", *_TIMES[:3], "link", "URL", "key")
-    times = () if any(get(one) for one in _TIMES[:3]) else (text(get("ts")) or "",)
-    return (_event(item), email(get("email")) or "", *(text(get(part)) or "" for part in parts), *times)
+    dated = get("ts_epoch") or get("s_epoch") or get("ts_event")
+    return (_event(item), email(get("email")) or "", *texts(item, _TOLD if dated else _TOLD_BY_TS))
 
 
 def send_key(item: Item) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import document, email, leaves, phone, present, text, unmapped
+from espial.sources._shared import document, email, leaves, phone, remaining, text
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -60,8 +60,9 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     if not any(person.values()):
         raise MalformedItem("missing_person", "neither identity, objectId, email nor phone is there", "identity")
     kind = _kind(item)
-    properties = {name: item[name] for name in unmapped(tuple(item), _OWN)}
-    properties["key_values"] = item.get(_KEY_VALUES)
+    properties = dict(sorted(remaining(item, _OWN).items()))
+    if key_values := item.get(_KEY_VALUES):
+        properties["key_values"] = key_values
     return {
         "type": EVENT_TYPES[kind],
         "platform_type": kind,
@@ -70,12 +71,13 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         "time_uncertain": True,
         "person": person,
         "campaign": {"id": text(item.get(_TARGET))},
-        "properties": present(properties),
+        "properties": properties,
     }
 
 
 def _named(item: Item, name: str) -> Any:
-    return next((item[one] for one in _NAMES[name] if one in item), None)
+    small, capital = _NAMES[name]
+    return item[small] if small in item else item.get(capital)
 
 
 def _kind(item: Item) -> str:
@@ -89,7 +91,8 @@ def _who(item: Item) -> str:
 def identity(item: Item) -> tuple[str, ...]:
     """No id and no time: campaign, person and what triggered it; the second of the receipt tells occasions apart."""
     told = (_kind(item), text(item.get(_TARGET)) or "", _who(item), text(_named(item, "phone")) or "")
-    return (*told, *leaves(item.get("event_properties")))
+    caused = item.get("event_properties")
+    return told if caused is None else (*told, *leaves(caused))
 
 
 def send_key(item: Item) -> str | None:

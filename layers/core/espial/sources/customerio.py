@@ -21,9 +21,10 @@ from espial.sources._shared import (
     json_object,
     lone_object,
     phone,
-    present,
+    remaining,
     smtp_code,
     text,
+    texts,
 )
 from espial.verify import from_hex, whole_seconds
 from espial.verify.hmacs import DAY, Mac, Shown, hmac_signature
@@ -93,6 +94,8 @@ _MAPPED = frozenset(
         *_CAMPAIGN,
     }
 )
+_FLAGS = {EventType.OPENED: "prefetched", EventType.CLICKED: "machine"}
+_TOLD = ("delivery_id", "customer_id", "recipient", "link_id", "href")
 _ADDRESS = re.compile(r"^(?:[^,]*<)?\s*([^<>,\s]+@[^<>,\s]+)\s*>?\s*$")
 
 
@@ -114,18 +117,26 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "message_id": text(data.get("delivery_id")),
         "properties": _properties(kind, metric, data),
     }
-    campaign = {ours: text(data.get(theirs)) for theirs, ours in _CAMPAIGN.items()}
-    campaign["id"] = text(data.get(_campaign_field(data)))
-    if any(campaign.values()):
+    campaign = _campaign(data)
+    if campaign:
         fields["campaign"] = campaign
     if type_ is EventType.CLICKED:
         fields["link"] = {"url": text(data.get("href")), "id": text(data.get("link_id"))}
     if type_ in _FAILED:
         _failed(kind, data, fields)
-    flag = {EventType.OPENED: "prefetched", EventType.CLICKED: "machine"}.get(type_, "")
+    flag = _FLAGS.get(type_)
     if flag and type(data.get(flag)) is bool:
         fields["client"] = {"machine": data[flag], "machine_reason": flag}
     return fields
+
+
+def _campaign(data: Mapping[str, Any]) -> dict[str, str]:
+    get = data.get
+    found = {ours: value for theirs, ours in _CAMPAIGN.items() if (value := text(get(theirs)))}
+    campaign = text(get(_campaign_field(data)))
+    if campaign:
+        found["id"] = campaign
+    return found
 
 
 def _words(item: Item) -> tuple[str, str | None]:
@@ -139,7 +150,7 @@ def _words(item: Item) -> tuple[str, str | None]:
 def _person(kind: str, data: Mapping[str, Any]) -> dict[str, str | None]:
     """The profile's keys; of the address the one that was written to, if the recipient names a single one."""
     ids, recipient = inner(data, "identifiers"), data.get("recipient")
-    address = _ADDRESS.search(recipient) if kind == "email" and isinstance(recipient, str) else None
+    address = _ADDRESS.search(recipient) if kind == "email" and type(recipient) is str else None
     return {
         "external_id": text(data.get("customer_id")) or text(ids.get("id")),
         "email": email(address[1]) if address else email(ids.get("email")),
@@ -149,19 +160,23 @@ def _person(kind: str, data: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _campaign_field(data: Mapping[str, Any]) -> str:
-    return next((name for name in _CAMPAIGNS if text(data.get(name))), "")
+    for name in _CAMPAIGNS:
+        if name in data and text(data[name]):
+            return name
+    return ""
 
 
 def _properties(kind: str, metric: str, data: Mapping[str, Any]) -> dict[str, Any]:
     campaign = _campaign_field(data)
-    properties = {name: value for name, value in data.items() if name not in _MAPPED and name != campaign}
+    properties = remaining(data, _MAPPED)
     if campaign:
+        del properties[campaign]
         properties["campaign_type"] = _CAMPAIGNS[campaign]
     if kind not in CHANNELS and kind != "customer":
         properties["object_type"] = kind
     if metric == PREFERENCES:  # the one place where `content` is no message, but a fact in JSON
         properties["traits"] = {"subscription_preferences": json_object(data.get("content"))}
-    return present(properties)
+    return properties
 
 
 def _failed(kind: str, data: Mapping[str, Any], fields: EventFields) -> None:
@@ -182,9 +197,7 @@ def identity(item: Item) -> tuple[str, ...]:
     given = text(item.get("event_id"))
     if given:
         return (metric or "", given)
-    data = inner(item, "data")
-    parts = ("delivery_id", "customer_id", "recipient", "link_id", "href")
-    return (kind, metric or "", text(item.get("timestamp")) or "", *(text(data.get(part)) or "" for part in parts))
+    return (kind, metric or "", text(item.get("timestamp")) or "", *texts(inner(item, "data"), _TOLD))
 
 
 def send_key(item: Item) -> str | None:
@@ -192,10 +205,13 @@ def send_key(item: Item) -> str | None:
     return text(inner(item, "data").get("delivery_id"))
 
 
+_PROFILE = ("external_id", "source_contact_id", "email")
+_ORDERS = {"email": ("email", *_PROFILE), "sms": ("phone", *_PROFILE), "whatsapp": ("phone", *_PROFILE)}
+
+
 def person_order(item: Item) -> tuple[str, ...]:
     """The address of an addressed message, else the profile."""
-    address = {"email": ("email",), "sms": ("phone",), "whatsapp": ("phone",)}.get(_words(item)[0], ())
-    return (*address, "external_id", "source_contact_id", "email")
+    return _ORDERS.get(_words(item)[0], _PROFILE)
 
 
 def _read(delivery: RawDelivery) -> Shown:

@@ -13,7 +13,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, instant, objects, present, query, text
+from espial.sources._shared import email, instant, objects, query, remaining, text, texts
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -41,6 +41,7 @@ _SPELLINGS = {name.lower(): name for name in EVENT_TYPES}
 _OWN = frozenset(
     ["transaction", "messageid", "to", "from", "date", "status", "channel", "category", "target", "subject"]
 )
+_TOLD = ("transaction", "messageid", "date", "target", "category")
 _AMERICAN = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d\d):(\d\d)(?: ?([AP])M)?", re.ASCII | re.IGNORECASE)
 
 
@@ -58,20 +59,22 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         raise MalformedItem("not_an_object", "an item is not a JSON object")
     get = item.get
     status = _status(item)
-    url = text(get("target"))
-    campaign = present({"name": text(get("channel")), "send_id": text(get("transaction"))})
+    channel, transaction = text(get("channel")), text(get("transaction"))
     fields: EventFields = {
         "type": EVENT_TYPES.get(status, EventType.UNKNOWN),
         "platform_type": status,
         "channel": "email",
         "occurred_at": _occurred_at(get("date")),
         "person": {"email": email(get("to"))},
-        "campaign": campaign or None,
         "message_id": _message(item),
-        "link": {"url": url} if url and status == "Clicked" else None,
-        "properties": present({name: item[name] for name in sorted(item) if name not in _OWN}),
+        "properties": dict(sorted(remaining(item, _OWN).items())),
     }
-    if status == "Error":
+    if channel or transaction:
+        fields["campaign"] = {"name": channel, "send_id": transaction}
+    if status == "Clicked":
+        url = text(get("target"))
+        fields["link"] = {"url": url} if url else None
+    elif status == "Error":
         category = text(get("category"))
         fields["type"] = CATEGORIES.get((category or "").lower(), EventType.FAILED)
         fields["failure"] = {"class": category} if category else None
@@ -88,7 +91,7 @@ def _status(item: Item) -> str:
 
 def _occurred_at(given: Any) -> datetime:
     """UTC without saying so: `1/15/2026 10:00:02 AM`, or ISO. Raises MalformedItem."""
-    found = _AMERICAN.fullmatch(given.strip()) if isinstance(given, str) else None
+    found = _AMERICAN.fullmatch(given.strip()) if type(given) is str and "/" in given else None
     if found is None:
         return instant(given, "date")
     month, day, year, hour, minute, second, half = found.groups()
@@ -103,9 +106,7 @@ def _message(item: Item) -> str | None:
 
 def identity(item: Item) -> tuple[str, ...]:
     """All that tells a recipient's events apart; there is no event id."""
-    get = item.get
-    parts = ("transaction", "messageid", "date", "target", "category")
-    return (_status(item), email(get("to")) or "", *(text(get(part)) or "" for part in parts))
+    return (_status(item), email(item.get("to")) or "", *texts(item, _TOLD))
 
 
 def send_key(item: Item) -> str | None:

@@ -17,7 +17,7 @@ from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem, SignatureError
 from espial.sources import Docs, EventFields, Source
 from espial.sources._proofs import any_of
-from espial.sources._shared import email, milliseconds, objects, present, text
+from espial.sources._shared import email, milliseconds, objects, remaining, text, texts
 from espial.verify import NO_SETTINGS, Scheme, from_base64, from_hex
 from espial.verify.hmacs import Mac, Shown, hmac_signature, keyed_digest
 from espial.vocabulary import EventType
@@ -50,6 +50,7 @@ LEAD_PROPERTIES = {"hs_lead_status": EventType.LEAD_STATUS_CHANGED, "hubspotscor
 _OBJECT = ("objectId", "newObjectId", "primaryObjectId", "fromObjectId")
 """Where the object's id stands: merges and associations have more than one."""
 _IDENTITY = ("portalId", "subscriptionId", "eventId", "occurredAt", *_OBJECT, "toObjectId", "associationType")
+_IDENTITY_IN_FULL = (*_IDENTITY, "propertyName", "propertyValue")
 _MAPPED = frozenset(
     {"eventId", "subscriptionId", "appId", "occurredAt", "subscriptionType", "eventType", "attemptNumber"}
 )
@@ -67,7 +68,7 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "platform_type": kind,
         "channel": "none",
         "occurred_at": milliseconds(item.get("occurredAt"), "occurredAt"),
-        "properties": present({name: value for name, value in item.items() if name not in _MAPPED}),
+        "properties": remaining(item, _MAPPED),
     }
     if kind.startswith("contact.") or (kind.startswith("object.") and text(item.get("objectTypeId")) == CONTACT):
         _contact(item, kind, fields)
@@ -81,7 +82,7 @@ def _kind(item: Item) -> str | None:
 def _contact(item: Item, kind: str, fields: EventFields) -> None:
     if fields["type"] is EventType.CUSTOM:
         fields["type"] = EventType.PROFILE_UPDATED
-    fields["person"] = {"source_contact_id": next((found for name in _OBJECT if (found := text(item.get(name)))), None)}
+    fields["person"] = {"source_contact_id": next(filter(None, texts(item, _OBJECT)), None)}
     properties = fields["properties"]
     properties.pop("objectId", None)
     properties["traits"] = {}
@@ -104,8 +105,7 @@ def _contact(item: Item, kind: str, fields: EventFields) -> None:
 
 def identity(item: Item) -> tuple[str, ...]:
     """HubSpot's event id counts within a subscription only, and not for sure: so all that does not vary by attempt."""
-    parts = _IDENTITY if text(item.get("eventId")) else (*_IDENTITY, "propertyName", "propertyValue")
-    return (_kind(item) or "", *(text(item.get(part)) or "" for part in parts))
+    return (_kind(item) or "", *texts(item, _IDENTITY if text(item.get("eventId")) else _IDENTITY_IN_FULL))
 
 
 _ENCODED = {

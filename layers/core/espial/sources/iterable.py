@@ -11,7 +11,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, inner, instant, leaves, objects, phone, present, text
+from espial.sources._shared import email, inner, instant, leaves, objects, phone, remaining, text
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -114,18 +114,18 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     fields: EventFields = {
         "type": type_,
         "platform_type": name,
-        "channel": _channel(name),
+        "channel": _EVENT_CHANNELS.get(name) or _channel(name),
         "occurred_at": instant(_created_at(facts), "dataFields.createdAt"),
         "person": _person(item, facts),
         "campaign": _campaign(facts),
         "message_id": text(facts.get("messageId")),
-        "properties": present({fact: value for fact, value in facts.items() if fact not in _MAPPED}),
+        "properties": remaining(facts, _MAPPED),
     }
     if type_ is EventType.CLICKED:
         fields["link"] = _link(facts)
     if type_ in _FAILED:
         fields["failure"] = _failure(facts)
-    if type_ in (EventType.OPENED, EventType.CLICKED):
+    if type_ is EventType.OPENED or type_ is EventType.CLICKED:
         fields["client"] = _client(facts)
     if type_ is EventType.SUBSCRIBED and (lists := _lists(facts)):
         fields["properties"]["topic"] = " ".join(lists)
@@ -144,7 +144,7 @@ def _journey(item: Item, arrival: Arrival) -> EventFields:
         "time_uncertain": True,
         "person": person,
         "campaign": _campaign(item),
-        "properties": present({name: value for name, value in item.items() if name not in _MAPPED}),
+        "properties": remaining(item, _MAPPED),
     }
 
 
@@ -156,10 +156,13 @@ def _channel(name: str) -> str:
     return next((channel for start, channel in _CHANNELS.items() if name.startswith(start)), "none")
 
 
+_EVENT_CHANNELS = {name: _channel(name) for name in EVENT_TYPES}
+
+
 def _created_at(facts: Mapping[str, Any]) -> Any:
     """`2026-01-15 10:00:37 +00:00`: the offset stands apart."""
     given = facts.get("createdAt")
-    return given.replace(" +", "+").replace(" -", "-") if isinstance(given, str) else given
+    return given.replace(" +", "+").replace(" -", "-") if type(given) is str else given
 
 
 def _person(item: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str | None]:
@@ -175,9 +178,10 @@ def _person(item: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str 
 
 
 def _campaign(facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    found: dict[str, Any] = {ours: value for theirs, ours in _CAMPAIGN.items() if (value := text(facts.get(theirs)))}
-    labels = facts.get("labels")
-    if isinstance(labels, list) and (tags := [tag for tag in map(text, labels) if tag]):
+    get = facts.get
+    found: dict[str, Any] = {ours: value for theirs, ours in _CAMPAIGN.items() if (value := text(get(theirs)))}
+    labels = get("labels")
+    if type(labels) is list and (tags := [tag for tag in map(text, labels) if tag]):
         found["tags"] = tags
     return found or None
 
@@ -189,21 +193,18 @@ def _link(facts: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _failure(facts: Mapping[str, Any]) -> dict[str, str] | None:
+def _failure(facts: Mapping[str, Any]) -> dict[str, str | None] | None:
     provider = inner(facts, "smsProviderResponse")
-    found = {
-        "class": text(facts.get("recipientState")) or text(provider.get("status")),
-        "code": text(provider.get("code")),
-        "reason": text(facts.get("reason")) or text(facts.get("bounceMessage")) or text(provider.get("message")),
-    }
-    return present(found) or None
+    class_, code = text(facts.get("recipientState")) or text(provider.get("status")), text(provider.get("code"))
+    reason = text(facts.get("reason")) or text(facts.get("bounceMessage")) or text(provider.get("message"))
+    return {"class": class_, "code": code, "reason": reason} if class_ or code or reason else None
 
 
 def _client(facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    client: dict[str, Any] = {"ip": text(facts.get("ip")), "user_agent": text(facts.get("userAgent"))}
-    if type(facts.get("isBot")) is bool:
-        client |= {"machine": facts["isBot"], "machine_reason": "isBot"}
-    return client if any(value is not None for value in client.values()) else None
+    ip, user_agent, machine = text(facts.get("ip")), text(facts.get("userAgent")), facts.get("isBot")
+    if type(machine) is bool:
+        return {"ip": ip, "user_agent": user_agent, "machine": machine, "machine_reason": "isBot"}
+    return {"ip": ip, "user_agent": user_agent} if ip or user_agent else None
 
 
 def _lists(facts: Mapping[str, Any]) -> list[str]:
@@ -211,8 +212,7 @@ def _lists(facts: Mapping[str, Any]) -> list[str]:
     found = []
     for field, word in _CONSENT.items():
         ids = facts.get(field)
-        named = sorted(one for one in map(text, ids) if one) if isinstance(ids, list) else []
-        if named:
+        if type(ids) is list and (named := sorted(filter(None, map(text, ids)))):
             found.append(f"{word}/{','.join(named)}")
     return found
 
@@ -223,11 +223,13 @@ def identity(item: Item) -> tuple[str, ...]:
     if name is None:
         return (JOURNEY, *leaves(item))
     facts = inner(item, "dataFields")
-    second = instant(_created_at(facts), "dataFields.createdAt").replace(microsecond=0).isoformat()
+    second = instant(_created_at(facts), "dataFields.createdAt").isoformat(timespec="seconds")
     message = text(facts.get("messageId"))
     person = (message,) if message else tuple(one or "" for one in _person(item, facts).values())
-    link = _link(facts) if EVENT_TYPES.get(name) is EventType.CLICKED else {}
-    return (name, second, *person, *(part or "" for part in link.values()), *_lists(facts))
+    if EVENT_TYPES.get(name) is not EventType.CLICKED:
+        return (name, second, *person, *_lists(facts))
+    link = _link(facts)
+    return (name, second, *person, link["url"] or "", link["id"] or "", *_lists(facts))
 
 
 def send_key(item: Item) -> str | None:

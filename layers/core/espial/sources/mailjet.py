@@ -11,7 +11,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, epoch, json_object, objects, present, text
+from espial.sources._shared import email, epoch, json_object, objects, text, texts
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -38,14 +38,15 @@ BLOCKED_ERRORS: Mapping[str, EventType] = {
 """`error` of a blocked message that is not on a suppression list (preblocked, blacklisted, spam reporter …)."""
 
 RENDERING_ERRORS = frozenset({"bad or empty template", "error in template language"})
-_FACTS = {
-    "CustomID": "custom_id",
-    "Message_GUID": "message_guid",
-    "smtp_reply": "smtp_reply",
-    "geo": "geo",
-    "source": "source",
-    "mj_list_id": "list_id",
-}
+_FACTS = (
+    ("CustomID", "custom_id"),
+    ("Message_GUID", "message_guid"),
+    ("smtp_reply", "smtp_reply"),
+    ("geo", "geo"),
+    ("source", "source"),
+    ("mj_list_id", "list_id"),
+)
+_TOLD = ("MessageID", "time", "url", "ip", "agent", "error", "mj_list_id")
 
 
 def normalise(item: Item, _arrival: Arrival) -> EventFields:
@@ -63,33 +64,39 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "occurred_at": epoch(get("time"), "time"),
         "person": {"email": email(get("email")), "source_contact_id": _number(item, "mj_contact_id")},
         "message_id": _number(item, "MessageID"),
-        "properties": {ours: fact for theirs, ours in _FACTS.items() if (fact := text(get(theirs)))} | _payload(item),
+        "properties": _properties(item),
     }
-    tag = text(get("customcampaign"))
-    fields["campaign"] = present({"id": _number(item, "mj_campaign_id"), "tags": [tag] if tag else []}) or None
+    campaign, tag = _number(item, "mj_campaign_id"), text(get("customcampaign"))
+    if campaign or tag:
+        fields["campaign"] = {"id": campaign, "tags": [tag] if tag else ()}
     if event in ("bounce", "blocked"):
         _failed(item, fields)
     elif event in ("open", "click", "unsub"):
-        fields["client"] = present({"ip": text(get("ip")), "user_agent": text(get("agent"))}) or None
-        url = text(get("url"))
+        ip, user_agent, url = text(get("ip")), text(get("agent")), text(get("url"))
+        fields["client"] = {"ip": ip, "user_agent": user_agent} if ip or user_agent else None
         fields["link"] = {"url": url} if url else None
     return fields
+
+
+def _properties(item: Item) -> dict[str, Any]:
+    """Facts worth having, and the sender's metadata, which wins."""
+    get = item.get
+    found: dict[str, Any] = {}
+    for theirs, ours in _FACTS:
+        if fact := text(get(theirs)):
+            found[ours] = fact
+    payload = get("Payload")
+    return found if payload is None else found | _payload(payload)
 
 
 def _failed(item: Item, fields: EventFields) -> None:
     """A bounce by its flag, a block by its error; greylisting goes on."""
     error = text(item.get("error"))
     reason = (error or "").lower()
-    fields["failure"] = (
-        present(
-            {
-                "class": "rendering" if reason in RENDERING_ERRORS else text(item.get("error_related_to")),
-                "code": error,
-                "reason": text(item.get("comment")),
-            }
-        )
-        or None
-    )
+    class_ = "rendering" if reason in RENDERING_ERRORS else text(item.get("error_related_to"))
+    comment = text(item.get("comment"))
+    if class_ or error or comment:
+        fields["failure"] = {"class": class_, "code": error, "reason": comment}
     if item["event"] == "blocked":
         fields["type"] = BLOCKED_ERRORS.get(reason, EventType.DROPPED)
     elif reason == "greylisted":
@@ -104,9 +111,8 @@ def _number(item: Item, name: str) -> str | None:
     return found if found != "0" else None
 
 
-def _payload(item: Item) -> dict[str, Any]:
+def _payload(given: Any) -> dict[str, Any]:
     """Metadata: the text that the sender gave, mostly a JSON object."""
-    given = item.get("Payload")
     found = json_object(given)
     if found is not None:
         return found
@@ -116,9 +122,7 @@ def _payload(item: Item) -> dict[str, Any]:
 
 def identity(item: Item) -> tuple[str, ...]:
     """Mailjet has no event id: all that tells two of a recipient's events within one second apart."""
-    get = item.get
-    parts = ("MessageID", "time", "url", "ip", "agent", "error", "mj_list_id")
-    return (get("event", ""), email(get("email")) or "", *(text(get(part)) or "" for part in parts))
+    return (item["event"], email(item.get("email")) or "", *texts(item, _TOLD))
 
 
 def send_key(item: Item) -> str | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any
+from socket import socket
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from espial.errors import Refused, TryAgain
@@ -24,10 +25,20 @@ READ_AT_ONCE = 65_536
 LONGEST_LINE = 4_000_000
 """Bytes; an event is a few thousand."""
 
+PIECE = 1_048_576
+"""Bytes that are inflated at a time."""
+
 _GONE = frozenset({400, 409, 410, 416})
 """Answers to a request with an offset that mean the offset; which one Airship gives is not documented."""
 _UNAUTHORISED = frozenset({401, 403})
 _PASSING = frozenset({408, 425, 429})
+
+
+class _Opened(NamedTuple):
+    """An answer that is still coming, and the socket it comes over."""
+
+    sock: socket
+    answer: HTTPResponse
 
 
 def _https(host: str, seconds: float) -> HTTPConnection:
@@ -43,21 +54,22 @@ class AirshipStream:
     def lines(self, request: StreamRequest, seconds: float) -> Generator[bytes]:
         """See `EventStream.lines`."""
         end = time.monotonic() + seconds
-        connection, answer = self._open(request, end)
+        opened = self._open(request, end)
         try:
-            inflate = _inflater(answer.getheader("content-encoding", ""))
+            inflate = _inflater(opened.answer.getheader("content-encoding", ""))
             rest = b""
-            while part := _next(connection, answer, end):
-                *whole, rest = (rest + inflate(part)).split(b"\n")
-                if len(rest) > LONGEST_LINE:
-                    raise Refused("line_too_long", f"a line of over {LONGEST_LINE} bytes")
-                for line in whole:
-                    yield line.strip()
+            while part := _next(opened, end):
+                for piece in inflate(part):
+                    *whole, rest = (rest + piece).split(b"\n")
+                    if len(rest) > LONGEST_LINE:
+                        raise Refused("line_too_long", f"a line of over {LONGEST_LINE} bytes")
+                    for line in whole:
+                        yield line.strip()
         finally:
-            connection.close()
+            opened.answer.close()
 
-    def _open(self, request: StreamRequest, end: float) -> tuple[HTTPConnection, HTTPResponse]:
-        """The answer of the first token that is let in."""
+    def _open(self, request: StreamRequest, end: float) -> _Opened:
+        """The answer to the first token that is let in."""
         refused = Refused("unauthorised", "the connection has no secret")
         for token in request.tokens:
             try:
@@ -68,24 +80,22 @@ class AirshipStream:
                 refused = exc
         raise refused
 
-    def _redirected(self, request: StreamRequest, token: bytes, end: float) -> tuple[HTTPConnection, HTTPResponse]:
+    def _redirected(self, request: StreamRequest, token: bytes, end: float) -> _Opened:
         """A 307 is followed once, with its cookie and to the same host: it ties the stream to one server."""
         host = HOSTS[request.region]
-        connection, answer = self._post(host, request, token, "", end)
-        if answer.status == 307:
-            cookie, leads_to = _cookie(answer), urlsplit(answer.getheader("location", "")).netloc
-            connection.close()
+        opened = self._post(host, request, token, "", end)
+        if opened.answer.status == 307:
+            opened.answer.close()
+            cookie, leads_to = _cookie(opened.answer), urlsplit(opened.answer.getheader("location", "")).netloc
             if not cookie or leads_to not in ("", host):
                 raise Refused("redirected", f"{host} redirects without a cookie, or elsewhere")
-            connection, answer = self._post(host, request, token, cookie, end)
-        if answer.status == 200:
-            return connection, answer
-        connection.close()
-        raise _error(host, answer, request)
+            opened = self._post(host, request, token, cookie, end)
+        if opened.answer.status == 200:
+            return opened
+        opened.answer.close()
+        raise _error(host, opened.answer, request)
 
-    def _post(
-        self, host: str, request: StreamRequest, token: bytes, cookie: str, end: float
-    ) -> tuple[HTTPConnection, HTTPResponse]:
+    def _post(self, host: str, request: StreamRequest, token: bytes, cookie: str, end: float) -> _Opened:
         headers = {
             "Accept": ACCEPT,
             "Accept-Encoding": "gzip",
@@ -101,43 +111,55 @@ class AirshipStream:
         connection = self._connect(host, max(0.1, min(CONNECT_SECONDS, end - time.monotonic())))
         try:
             connection.request("POST", PATH, json.dumps(body).encode(), headers)
-            return connection, connection.getresponse()
+            sock = connection.sock  # which the connection forgets once the answer is to be its last
+            return _Opened(sock, connection.getresponse())
         except (OSError, HTTPException) as exc:
             connection.close()
             raise TryAgain(f"{host}: {type(exc).__name__}", after=0.0) from exc
+        except ValueError:
+            connection.close()  # and no word of what stands in it
+            raise Refused("unauthorised", "the secret or the app key cannot stand in a header") from None
 
 
-def _next(connection: HTTPConnection, answer: HTTPResponse, end: float) -> bytes:
+def _next(opened: _Opened, end: float) -> bytes:
     """What came meanwhile; nothing once the time is up or the answer at its end. Raises TryAgain where it breaks."""
     left = end - time.monotonic()
     if left <= 0:
         return b""
     try:
-        if connection.sock is not None:
-            connection.sock.settimeout(left)
-        return answer.read1(READ_AT_ONCE)
+        opened.sock.settimeout(left)
+        return opened.answer.read1(READ_AT_ONCE)
     except TimeoutError:
         return b""
-    except (OSError, HTTPException, ValueError) as exc:
+    except (OSError, HTTPException) as exc:
         raise TryAgain(f"the stream broke: {type(exc).__name__}", after=0.0) from exc
 
 
-def _inflater(encoding: str) -> Callable[[bytes], bytes]:
-    """What undoes the answer's encoding, piece by piece. Raises TryAgain for what is damaged, Refused for another."""
+def _inflater(encoding: str) -> Callable[[bytes], Iterator[bytes]]:
+    """What undoes the answer's encoding, in pieces. Raises Refused for one that was not asked for.
+
+    The pieces raise TryAgain where it is damaged.
+    """
     if encoding.strip().lower() in ("", "identity"):
-        return lambda part: part
+        return lambda part: iter((part,))
     if encoding.strip().lower() != "gzip":
         raise Refused("encoding", f"the stream is encoded as {encoding[:40]}")
-    inflater = zlib.decompressobj(wbits=31)
+    member = zlib.decompressobj(wbits=31)
 
-    def inflate(part: bytes) -> bytes:
-        try:
-            found = inflater.decompress(part, LONGEST_LINE)
-        except zlib.error as exc:
-            raise TryAgain("the stream broke: it is not gzip", after=0.0) from exc
-        if inflater.unconsumed_tail:
-            raise Refused("line_too_long", f"{len(part)} bytes inflate to over {LONGEST_LINE}")
-        return found
+    def inflate(part: bytes) -> Iterator[bytes]:
+        nonlocal member
+        while part or not member.eof:
+            try:
+                found = member.decompress(part, PIECE)
+            except zlib.error as exc:
+                raise TryAgain("the stream broke: it is not gzip", after=0.0) from exc
+            part = member.unused_data if member.eof else member.unconsumed_tail
+            if found:
+                yield found
+            elif not part:
+                return
+            if member.eof:
+                member = zlib.decompressobj(wbits=31)
 
     return inflate
 
