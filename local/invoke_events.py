@@ -174,6 +174,7 @@ def events() -> dict[str, dict[str, Any]]:
         "record_events/bad-items-in-good-batch": _sqs("raw", _raw(case("sendgrid", "bad-items-in-good-batch"))),
         "split_export/braze-opens": _sqs("notices", (_notice(opens), {})),
         "record_export/braze-opens": _sqs("chunks", (_chunk(opens), {})),
+        "pull_events/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "sweep_exports/hourly": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "publish_events/carts": _stream(carts.recordables),
         "run_triggers/cart-updated": _sqs("triggers", (_bus(cart), {})),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 from urllib.parse import parse_qsl
+
+import yaml
 
 from espial import sources
 from espial.vocabulary import EventType
@@ -75,6 +78,7 @@ def platform(name: str) -> str:
         docs.title,
         [_introduction(source), ""],
         ["## Connect it", "", *(f"{number}. {step}" for number, step in enumerate(docs.setup, start=1)), ""],
+        _connection(source),
         ["## The secret", "", docs.secret, ""],
         ["## What it is answered", "", docs.answers, ""] if docs.answers else [],
         _words(source),
@@ -88,6 +92,20 @@ def _introduction(source: sources.Source) -> str:
     methods = "" if source.methods == {"POST"} else f" ({', '.join(sorted(source.methods))})"
     files = f" Export files: {', '.join(source.exports)}, under `exports/{source.name}/<connection>/`."
     return f"[The vendor's page]({source.docs.url}). Comes by {how}{methods}.{files if source.exports else ''}"
+
+
+def _connection(source: sources.Source) -> Iterator[str]:
+    """The least that a connection file says; a test holds that it validates."""
+    name = f"{source.name}-main"
+    said: dict[str, Any] = {
+        "platform": source.name,
+        "secrets": [] if source.docs.keyless else [f"secretsmanager:espial/{name}"],
+    }
+    if source.docs.settings:
+        said["settings"] = dict(source.docs.settings)
+    yield from ("The connection file, whose name is the connection's:", "")
+    yield from (f"```yaml file=definitions/connections/{name}.yaml", yaml.safe_dump(said, sort_keys=False).rstrip())
+    yield from ("```", "", "Where secrets are stored and what else it may say: [configure](../configure.md).", "")
 
 
 def _words(source: sources.Source) -> Iterator[str]:

@@ -9,5 +9,6 @@ unused=(typer rich prompt-toolkit pygments markdown-it-py mdurl wcwidth shelling
 layer() { lock "layers/$1/requirements.in" -o "layers/$1/requirements.txt" "${@:2}"; }
 layer edge $(printf -- '--no-emit-package %s ' "${runtime[@]}")
 layer deps $(printf -- '--no-emit-package %s ' "${runtime[@]}" "${unused[@]}")
+layer parquet
 layer runtime
 for name in tools sam cloud dev; do lock "requirements/$name.in" -o "requirements/$name.txt"; done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from espial import events
 from espial.deliveries import Connection, RawDelivery
 from espial.errors import MalformedItem, TryAgain, UnknownConnection
 from espial.events import Event, PersonKey
+from espial.ledger import Sheet
 from espial.messages import Receipt
 from espial.normalise import Recordable
 from espial.ports import (
@@ -27,6 +28,7 @@ from espial.ports import (
     Unsettled,
     Verdict,
 )
+from espial.streams import Position
 
 
 class FakeEventStore:
@@ -178,6 +180,62 @@ class FakeOutside:
         if url not in self.documents:
             raise TryAgain("nobody answers")
         return self.documents[url]
+
+
+class FakePositions:
+    """Positions of streams in a dict. `killed` is raised where an offset would be kept, `away` everywhere."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[str, datetime]] = {}
+        self.read_to: dict[str, str] = {}
+        self.killed: BaseException | None = None
+        self.away = False
+        self._holders = 0
+
+    def take(self, stream: str, *, now: datetime, until: datetime) -> Position | None:
+        self._reach()
+        if stream in self.held and self.held[stream][1] > now:
+            return None
+        self._holders += 1
+        self.held[stream] = (str(self._holders), until)
+        return Position(stream, str(self._holders), self.read_to.get(stream, ""))
+
+    def keep(self, position: Position, offset: str) -> bool:
+        self._reach()
+        if self.killed:
+            raise self.killed
+        if self.held[position.stream][0] != position.holder:
+            return False
+        self.read_to[position.stream] = offset
+        return True
+
+    def release(self, position: Position) -> None:
+        self._reach()
+        holder, _ = self.held[position.stream]
+        if holder == position.holder:
+            self.held[position.stream] = (holder, datetime.min.replace(tzinfo=UTC))
+
+    def _reach(self) -> None:
+        if self.away:
+            raise TryAgain("the table is throttled")
+
+
+class FakeLedger:
+    """The ledger's sheets in a dict. `away` is how many of the next `note` calls cannot be done."""
+
+    def __init__(self) -> None:
+        self.kept: dict[datetime, dict[str, Sheet]] = {}
+        self.away = 0
+
+    def note(self, sheets: Iterable[Sheet]) -> None:
+        for sheet in sheets:
+            if self.away:
+                self.away -= 1
+                raise TryAgain("the ledger cannot be written")
+            self.kept.setdefault(sheet.hour, {})[sheet.name] = msgspec.convert(msgspec.to_builtins(sheet), Sheet)
+
+    def sheets(self, hour: datetime) -> Iterator[Sheet]:
+        yield from self.kept.get(hour, {}).values()
 
 
 def stream_record(event: Event, sequence: str, *, name: str = "INSERT", sk: str | None = None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote_plus, unquote_to_bytes
@@ -117,7 +118,7 @@ def valued(body: bytes, chance: random.Random) -> bytes:
         elif action == 1:
             del holder[key]
         else:
-            holder[key] = chance.choice(ODD)
+            holder[key] = deepcopy(chance.choice(ODD))  # it may be changed in its turn
     return _dumped(document, body)
 
 

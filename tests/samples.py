@@ -18,17 +18,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from espial import signing, sources
 from espial.cli.samples import Sample, samples
 from espial.deliveries import Arrival, Connection, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
+from espial.exports import Damage, Mark, Row, open_container
 from espial.normalise import Recordable, normalise
 from espial.signing import Secret
 from espial.sources import Export, Source
@@ -181,17 +182,50 @@ def export_key(path: Path) -> str:
     return "/".join(["exports", platform, connection(platform).name, *rest])
 
 
-def avro_items(path: Path) -> Iterator[Item]:
-    """The rows of an Avro sample as items of its platform, read by fastavro itself."""
-    import fastavro
+class _Local(NamedTuple):
+    """A sample file as containers read it."""
 
-    source = sources.load(path.relative_to(EVENTS / "exports").parts[0])
-    with path.open("rb") as file:
-        reader = fastavro.reader(file)
-        name = str(reader.writer_schema["name"])  # type: ignore[call-overload, index]
-        export = Export(bucket="exports", key=export_key(path), etag="sample", record_name=name)
-        for row in reader:
-            yield source.exports["avro"](row, export)  # type: ignore[arg-type]
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, end: int) -> bytes:
+        return self.data[start:end]
+
+
+def rows(path: Path, settings: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Row | Damage, Export]]:
+    """Row kind, row and file of each row (or damage) of an export sample; none where its platform skips it."""
+    given, key = settings or {}, export_key(path)
+    source = sources.of(replace(connection(path.relative_to(EVENTS / "exports").parts[0]), settings=given))
+    layout = source.layout(key, given)
+    if layout.skip:
+        return
+    container = open_container(_Local(path.read_bytes()), key, layout)
+    for start, end in container.plan(1 << 20):
+        for step in container.rows(start, end):
+            if not isinstance(step, Mark):
+                file = Export(
+                    bucket="exports",
+                    key=key,
+                    etag="sample",
+                    record_name=container.record_name,
+                    columns=container.columns,
+                    settings=given,
+                )
+                yield container.kind, step, file
+
+
+def export_items(path: Path, settings: Mapping[str, Any] | None = None) -> Iterator[Item]:
+    """The rows of an export sample as items of its platform. Raises ValueError at one that is damaged."""
+    platform = path.relative_to(EVENTS / "exports").parts[0]
+    source = sources.of(replace(connection(platform), settings=settings or {}))
+    for kind, row, file in rows(path, settings):
+        if isinstance(row, Damage):
+            raise ValueError(f"{path.name}: {row.reason}")  # noqa: TRY004 - of the file, not of the argument
+        found = source.exports[kind](row.data, file)
+        yield from found if isinstance(found, list) else [] if found is None else [found]
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Wire(StreamRequestHandler):
         with suppress(ConnectionError):
             script(self)
 
-    def head(self, status: int = 200, **headers: str) -> Wire:
+    def head(self, status: int = 200, /, **headers: str) -> Wire:
         """Status and headers; a 200 goes on in chunks."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if status == 200 and "connection" not in named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools import Tracer
@@ -9,6 +10,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from espial import wiring
 from espial.logs import logger, metrics
+from espial.reporting import log_failures
+from espial.services.ledger import note_published
 from espial.services.publish_events import publish
 from espial.settings import PublishEventsSettings
 
@@ -32,5 +35,8 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     logger.info("events.published", extra=totals)
     if outcome.unreadable:
         logger.error("stream.unreadable", extra={"sequence_numbers": outcome.unreadable})
+    unnoted = note_published(wiring.ledger(settings.events_table), outcome.said, datetime.now(UTC))
+    log_failures("ledger.retried", unnoted)
+    again = [event["Records"][0]["dynamodb"]["SequenceNumber"]] if unnoted else outcome.failed[:1]
     # Lambda goes on from the first failure it is told; what is published twice is one to whoever receives it.
-    return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in outcome.failed[:1]]}
+    return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in again]}

@@ -33,8 +33,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         count_outcomes(done.tally)
         about = {"key": chunk.file.key, "chunk": chunk.number, "reason": done.reason, **done.counts._asdict()}
         logger.info(f"chunk.{done.outcome}", extra=about)
-        if done.completed:
-            logger.info("export.done", extra={"key": chunk.file.key, **done.completed.counts._asdict()})
+        if ended := done.completed:
+            logger.info(f"export.{ended.state}", extra={"key": chunk.file.key, **ended.counts._asdict()})
     metrics.add_metric("chunk.retried", MetricUnit.Count, len(failures))
     log_failures("chunk.retried", failures)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failures]}

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from aws_lambda_powertools import Tracer, single_metric
+from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
 from espial import wiring
 from espial.events import Event
 from espial.logs import logger, metrics
-from espial.reporting import log_failures
+from espial.reporting import count_runs, log_failures
+from espial.services.ledger import note_arrived
 from espial.settings import RunTriggersSettings
 
 tracer = Tracer()
@@ -27,21 +28,22 @@ published = wiring.published(settings.store_bucket)
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     failures: dict[str, Exception] = {}
+    handled: dict[str, Event] = {}
     for record in event["Records"]:
         try:
-            _run(record)
+            handled[record["messageId"]] = _run(record)
         except Exception as exc:  # noqa: BLE001  each message stands for itself; this one comes again
             failures[record["messageId"]] = exc
+    failures |= note_arrived(wiring.ledger(settings.events_table), handled, datetime.now(UTC))
     metrics.add_metric("events.handled", MetricUnit.Count, len(event["Records"]) - len(failures))
     log_failures("event.retried", failures)
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failures]}
 
 
-def _run(record: dict[str, Any]) -> None:
+def _run(record: dict[str, Any]) -> Event:
     happened = msgspec.convert(json.loads(record["body"])["detail"], Event)
     tally = runner.on_event(happened, published.triggers(), datetime.now(UTC))
-    for (trigger, outcome), count in tally.items():
-        with single_metric(name=f"run.{outcome}", unit=MetricUnit.Count, value=count, namespace="Espial") as metric:
-            metric.add_dimension("trigger", trigger)
-    runs = {f"{trigger}.{outcome}": count for (trigger, outcome), count in tally.items()}
+    count_runs(tally)
+    runs = {".".join(ran): count for ran, count in tally.items()}
     logger.info("event.handled", extra={"event_id": happened.event_id, "type": happened.type.value, "runs": runs})
+    return happened

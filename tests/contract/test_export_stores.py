@@ -1,10 +1,11 @@
-"""The export stores against the local cloud: objects by range and version, conditional writes, the queue."""
+"""The export stores against both clouds: objects by range and version, conditional writes, the queue."""
 
 from __future__ import annotations
 
 import io
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from botocore.response import StreamingBody
 
@@ -14,6 +15,9 @@ from espial.exports.notices import Notice
 from espial.stores.chunk_queue import SqsChunkQueue
 from espial.stores.export_ledger import DynamoExportLedger
 from espial.stores.export_objects import ATTEMPTS, S3Objects
+from espial.stores.resumes import S3Resumes
+from tests.cloud import either_cloud as cloud  # noqa: F401  both clouds
+from tests.exporting import FakeLedger
 
 BUCKET = "acme-exports"
 KEY = "exports/braze/demo/event_type=x/a b+0+1.avro"
@@ -31,7 +35,8 @@ def s3(cloud):
 
 
 @pytest.fixture
-def ledger(cloud):
+def table(cloud):
+    """The real ledger."""
     dynamodb = cloud.client("dynamodb")
     dynamodb.create_table(
         TableName="events",
@@ -40,6 +45,12 @@ def ledger(cloud):
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
     )
     return DynamoExportLedger(dynamodb, "events")
+
+
+@pytest.fixture(params=["table", "fake"])
+def ledger(request, table):
+    """The real ledger, and what stands for it in unit tests."""
+    return FakeLedger() if request.param == "fake" else table
 
 
 def chunk(number: int = 0) -> Chunk:
@@ -192,14 +203,15 @@ def test_stale_sequencers_are_recognised(ledger):
     assert not ledger.is_stale(notice._replace(sequencer=""), NOW)
 
 
-def test_states_of_a_page_of_objects(ledger):
+def test_entries_of_a_page_of_objects(ledger):
     """Looked up together, by key and etag; what has no entry is missing."""
     others = [Listed(f"exports/{n}", "e", 1, NOW) for n in range(120)]
     later = NOW + timedelta(seconds=1.5)
     ledger.claim(FILE, [0], later)
-    found = ledger.states(BUCKET, [*others, Listed(KEY, "e1", 100, NOW)])
-    assert {KEY: ("planned", later)} == found
-    assert {} == ledger.states(BUCKET, [Listed(KEY, "e2", 100, NOW)])
+    found = ledger.entries(BUCKET, [*others, Listed(KEY, "e1", 100, NOW)])
+    assert {KEY: ledger.find(FILE)} == found
+    assert ("planned", later) == (found[KEY].state, found[KEY].updated_at)
+    assert {} == ledger.entries(BUCKET, [Listed(KEY, "e2", 100, NOW)])
 
 
 def test_the_sweep_keeps_its_place(ledger):
@@ -242,3 +254,141 @@ def test_refused_messages_are_sent_again_and_never_forgotten():
     assert [0, 1, 2] == [Chunk.from_json(body).number for body in sqs.taken]
     with pytest.raises(TryAgain):
         SqsChunkQueue(Refusing(), "url").put([chunk(number) for number in range(4)])
+
+
+def test_a_file_with_refusals_says_so_and_why(ledger):
+    """Reasons are added up over the chunks, as the numbers are."""
+    ledger.claim(FILE, [0, 50], NOW)
+    ledger.finish(chunk(0), Counts(rows=5, recorded=4, refused=1, reasons={"missing_field": 1}), NOW)
+    reasons = {"missing_field": 2, "truncated_block": 1}
+    last = Counts(rows=2, refused=2, ignored=3, damages=1, reasons=reasons)
+    assert "done_with_refusals" == ledger.finish(chunk(1), last, NOW).state
+    total = {"missing_field": 3, "truncated_block": 1}
+    assert Counts(rows=7, recorded=4, refused=3, ignored=3, damages=1, reasons=total) == ledger.find(FILE).counts
+
+
+def test_a_file_read_to_its_end_stays_so_with_refusals_too(ledger):
+    """Failure, queueing and another plan come too late."""
+    ledger.claim(FILE, [0], NOW)
+    assert "done_with_refusals" == ledger.finish(chunk(0), Counts(refused=1), NOW).state
+    ledger.fail(FILE, "object_gone", NOW)
+    ledger.ignore(FILE, "not_data", NOW)
+    ledger.queued(FILE, NOW)
+    assert not ledger.resume(FILE, NOW)
+    assert ("done_with_refusals", "") == (ledger.claim(FILE, [0], NOW).state, ledger.find(FILE).reason)
+
+
+def test_a_failure_is_not_hidden_by_a_late_word_of_queueing(ledger):
+    """A worker may fail the file before its splitter says that it is queued."""
+    ledger.claim(FILE, [0], NOW)
+    ledger.fail(FILE, "object_gone", NOW)
+    ledger.queued(FILE, NOW)
+    assert "failed" == ledger.find(FILE).state
+
+
+def test_a_failed_file_whose_chunks_were_all_read_after_all_is_done(ledger):
+    """A retry that succeeds says more than the failure before."""
+    ledger.claim(FILE, [0], NOW)
+    ledger.fail(FILE, "internal_error", NOW)
+    assert ("done", "") == (ledger.finish(chunk(0), Counts(rows=1, recorded=1), NOW).state, ledger.find(FILE).reason)
+
+
+def test_an_ignored_file_is_planned_once_it_is_data(ledger):
+    """Its platform may learn to read it."""
+    ledger.ignore(FILE, "not_data", NOW)
+    assert ("ignored", "not_data") == (ledger.find(FILE).state, ledger.find(FILE).reason)
+    found = ledger.claim(FILE, [0], NOW)
+    assert ("planned", (0,), "") == (found.state, found.edges, found.reason)
+
+
+def test_a_file_resumes_where_it_stands(ledger):
+    """Planned again, with its chunks; the finished ones stay finished, and its beginning is the first one."""
+    ledger.claim(FILE, [0, 50], NOW)
+    ledger.queued(FILE, NOW)
+    ledger.finish(chunk(0), Counts(rows=5, recorded=5), NOW)
+    ledger.fail(FILE, "object_forbidden", NOW)
+    later = NOW + timedelta(hours=3)
+    assert ledger.resume(FILE, later)
+    found = ledger.claim(FILE, [0], later)
+    assert ("planned", "", [chunk(1)], NOW) == (found.state, found.reason, found.unfinished(), found.begun_at)
+
+
+def test_a_file_is_read_again_in_a_new_round(ledger):
+    """From its start, with counts and checkpoints of its own; what comes late from the last round changes nothing."""
+    ledger.claim(FILE, [0, 50], NOW)
+    assert not ledger.redo(FILE, NOW)
+    for number in range(2):
+        ledger.advance(chunk(number), Progress(), Progress(50, done=True), NOW)
+        ledger.finish(chunk(number), Counts(rows=5, refused=5, reasons={"missing_field": 5}), NOW)
+    later = NOW + timedelta(hours=3)
+    assert ledger.redo(FILE, later)
+    assert not ledger.redo(FILE, later)
+    assert ledger.finish(chunk(0), Counts(rows=5), later) is None
+    found = ledger.find(FILE)
+    assert ("planned", (), Counts(), 1) == (found.state, found.edges, found.counts, found.round)
+    (again,) = ledger.claim(FILE, [0], later).unfinished()
+    assert (1, Progress()) == (again.round, ledger.progress(again))
+    assert ledger.finish(chunk(0), Counts(rows=5), later) is None
+    assert Counts() == ledger.find(FILE).counts
+    assert ledger.advance(again, Progress(), Progress(9, Counts(rows=7)), later)
+    done = ledger.finish(again, Counts(rows=7, recorded=7), later)
+    assert ("done", Counts(rows=7, recorded=7), later) == (done.state, done.counts, done.begun_at)
+
+
+def test_chunks_tell_how_far_they_are(ledger):
+    """Those that were begun, with the instant of their last checkpoint; more than one call's worth."""
+    later = NOW + timedelta(minutes=5)
+    stands = Progress(70, Counts(rows=5, recorded=5, reasons={"bad_date": 2}), reached=75)
+    ledger.advance(chunk(1), Progress(), stands, later)
+    ledger.advance(chunk(130), Progress(), Progress(6_510, done=True), NOW)
+    found = ledger.moved([chunk(number) for number in range(140)])
+    assert {1: (stands, later), 130: (Progress(6_510, done=True), NOW)} == found
+
+
+def test_every_version_of_an_object_has_its_entry(table):
+    """The one that moved last first; chunks, sequencers and other keys are not among them."""
+    replaced = ExportFile(bucket=BUCKET, key=KEY, etag="e0", size=9, modified_at=NOW)
+    table.fail(replaced, "object_replaced", NOW)
+    table.claim(FILE, [0], NOW + timedelta(minutes=1))
+    table.advance(chunk(0), Progress(), Progress(9), NOW)
+    table.is_stale(Notice(BUCKET, KEY, sequencer="00A1"), NOW)
+    table.claim(ExportFile(bucket=BUCKET, key=f"{KEY}2", etag="e1", size=9, modified_at=NOW), [0], NOW)
+    assert [("e1", "planned"), ("e0", "failed")] == [(s.file.etag, s.state) for s in table.versions(BUCKET, KEY)]
+    assert [] == table.versions(BUCKET, "exports/nothing")
+
+
+def test_entries_of_before_are_read(table, cloud):
+    """Versions before this one knew neither reasons nor rounds, and wrote no instant into a chunk's item."""
+    item = {
+        "pk": {"S": f"X#{BUCKET}/{KEY}"},
+        "sk": {"S": "O#e1"},
+        "state": {"S": "done"},
+        "edges": {"L": [{"N": "0"}]},
+        "finished": {"NS": ["0"]},
+        "file": {"S": msgspec.json.encode(FILE).decode()},
+        "rows": {"N": "5"},
+        "recorded": {"N": "5"},
+        "updated_at": {"N": str(NOW.timestamp())},
+    }
+    dynamodb = cloud.client("dynamodb")
+    dynamodb.put_item(TableName="events", Item=item)
+    old = {**item, "sk": {"S": "O#e1#C#000000"}, "place": {"N": "50"}, "done": {"BOOL": True}}
+    dynamodb.put_item(TableName="events", Item={name: old[name] for name in ("pk", "sk", "place", "done", "rows")})
+    found = table.find(FILE)
+    assert ("done", Counts(rows=5, recorded=5), 0, None) == (found.state, found.counts, found.round, found.begun_at)
+    assert Progress(50, Counts(rows=5), done=True) == table.progress(chunk(0))
+    assert {} == table.moved([chunk(0)])
+    assert table.redo(FILE, NOW)
+
+
+def test_what_a_container_keeps_is_there_for_the_same_file_only(s3):
+    """By the object's etag; what is not there, or cannot be reached, is nothing and no error."""
+    resumes = S3Resumes(s3, BUCKET, FILE)
+    assert resumes.load("window") is None
+    resumes.save("window", b"\x00\x01")
+    resumes.save("window", b"\x02")
+    assert b"\x02" == S3Resumes(s3, BUCKET, FILE).load("window")
+    assert S3Resumes(s3, BUCKET, msgspec.structs.replace(FILE, etag="e2")).load("window") is None
+    away = S3Resumes(s3, "no-such-bucket", FILE)
+    away.save("window", b"\x00")
+    assert away.load("window") is None

@@ -2,7 +2,7 @@
 
 A fenced block whose info string says `run` is run by `test_commands.py`, in the order of its page: `sh run` and
 `python run` must succeed, `console run` must also print what it shows, `…` standing for anything. A `yaml file=PATH`
-block is a definition that validates in that place.
+block is a definition that validates in that place; with `run` it is put there before what follows is run.
 """
 
 from __future__ import annotations

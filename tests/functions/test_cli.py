@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
-from datetime import timedelta
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,18 @@ from espial.events import Campaign, Link
 from espial.exports.files import ExportFile
 from espial.exports.notices import parse
 from espial.ports import Quarantined
+from espial.services.ledger import note_arrived, note_deliveries, note_published
+from espial.services.recorder import Outcome, Tally
 from espial.services.split_export import refusal
 from espial.stores.events_table import EventsTable
 from espial.stores.export_ledger import DynamoExportLedger
+from espial.stores.ledger_table import LedgerTable
 from espial.stores.people_table import DecisionsTable
 from espial.stores.quarantine import S3Quarantine
 from espial.triggers.decision import Decision, Rule
 from espial.triggers.run import Run
 from espial.vocabulary import EventType
-from tests.builders import NOON, a_record
+from tests.builders import NOON, a_delivery, a_record, an_event
 from tests.contract.test_ports import a_bucket, events_table
 from tests.unit.test_definitions_load import write
 
@@ -211,3 +215,46 @@ def test_local_secrets_fit_what_signs_and_what_is_accepted(espial, cloud):
     espial("local-secrets")
     assert kept == json.loads(Path(".local/secrets.json").read_text())
     assert kept["esp"]["secret"] == manager.get_secret_value(SecretId="espial/esp")["SecretString"]
+
+
+@pytest.fixture
+def balanced(cloud, espial):
+    """Yesterday: three items at SendGrid, one of them refused; both events on the bus, one of them lost behind it."""
+    ledger = LedgerTable(cloud.client("dynamodb"), "events")
+    received_at = datetime.now(UTC) - timedelta(hours=20)
+    first, second = (an_event(name, received_at=received_at) for name in ("1", "2"))
+    tally = Tally(received=Counter({"delivery-1": 3}))
+    for event in (first, second):
+        tally.count("delivery-1", Outcome("sendgrid", "main", "new", "opened"), event.event_id)
+    tally.count("delivery-1", Outcome("sendgrid", "main", "quarantined", "missing_event"))
+    note_deliveries(ledger, [a_delivery(received_at=received_at)], tally, received_at)
+    note_published(ledger, [(first, "published"), (second, "published")], received_at)
+    note_arrived(ledger, {"m-1": first}, received_at)
+    return received_at, second.event_id
+
+
+def test_the_ledger_is_a_table_at_80_columns_and_names_what_is_lost(espial, balanced):
+    """An hour of a source a line, differences with their ids below it, and a line that sums up."""
+    received_at, lost = balanced
+    result = espial("ledger")
+    assert 0 == result.exit_code, result.output
+    lines = result.output.splitlines()
+    assert all(len(line) <= 80 for line in lines[:2])
+    assert f"{received_at:%m-%d %Hh} sendgrid/main 3 2 0 1 2 0 1".split() == lines[1].split()
+    about = f"{received_at:%Y-%m-%dT%H} sendgrid/main"
+    assert [f"unbalanced: {about}: 1 published and not arrived at a consumer", f"  {lost}"] == lines[2:4]
+    assert "1 unbalanced" == lines[-1]
+
+
+def test_the_ledger_for_programs_is_a_line_for_an_hour_of_a_source(espial, balanced):
+    """Every stage, reasons by name; filtered by platform and time."""
+    received_at, lost = balanced
+    (found,) = map(json.loads, espial("ledger", "--platform", "sendgrid", "--json").stdout.splitlines())
+    assert (f"{received_at:%Y-%m-%dT%H}Z", "sendgrid/main", "unbalanced") == tuple(list(found.values())[:3])
+    assert (3, 2, {"missing_event": 1}) == tuple(found["record"][n] for n in ("received", "recorded", "quarantined"))
+    assert [{"kind": "unrouted", "count": 1, "ids": [lost]}] == found["differences"]
+    assert "nothing was received\n" == espial("ledger", "--platform", "braze").output
+    assert "nothing was received\n" == espial("ledger", "--until", f"{received_at:%Y-%m-%dT%H}").output
+    refused = espial("ledger", "--since", "2026-01-01", "--until", "2026-06-01")
+    assert 1 == refused.exit_code
+    assert refused.stderr.startswith("espial: --since must lie before --until")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from espial.envelope import pack, point_to
 from espial.events import PersonKey
+from espial.ledger import balances, hour_of
 from espial.stores.archive import S3Archive
+from espial.stores.ledger_table import LedgerTable
 from espial.stores.quarantine import S3Quarantine
-from tests.builders import CONTEXT, a_delivery, an_item
+from tests.builders import CONTEXT, NOON, a_delivery, an_item
 from tests.contract.test_ports import a_bucket, events_table
+from tests.fakes import FakeLedger
 from tests.functions.conftest import LoadApp
 
 pytestmark = pytest.mark.cloud
@@ -103,3 +107,26 @@ def test_no_address_is_logged_and_every_event_is_counted(function, capsys):
     assert ([1.0], "sendgrid", "delivered") == (new["events.new"], new["platform"], new["type"])
     (quarantined,) = [line for line in lines if "events.quarantined" in line]
     assert "missing_event" == quarantined["reason"]
+
+
+def test_a_batch_leaves_one_sheet_in_the_ledger(function, cloud):
+    """Redelivered, and with a delivery that was queued twice, it still balances."""
+    hour = hour_of(NOON)
+    ledger = LedgerTable(cloud.client("dynamodb"), "Events-table")
+    bad = {"email": "person9@example.com"}
+    first, second = pack(a_delivery([an_item(1), an_item(1), bad])), pack(a_delivery(delivery_id="delivery-2"))
+    for _ in range(2):
+        assert [] == function(m1=first, m2=second, m3=second)
+    assert 2 == len(list(ledger.sheets(hour))), "one a batch: the second says that all was there"
+    (balance,) = balances(hour, partial(ledger.sheets, hour))
+    assert (4, {"missing_event": 1}) == (balance.received, dict(balance.quarantined))
+    assert {"unpublished"} == set(balance.differences), "nothing reads the stream here"
+
+
+def test_a_batch_that_the_ledger_cannot_take_comes_again(function, monkeypatch):
+    """Or its balance would be lost."""
+    ledger = FakeLedger()
+    ledger.away = 1
+    monkeypatch.setattr("espial.wiring.ledger", lambda _table: ledger)
+    assert ["m1", "m2"] == sorted(function(m1=pack(a_delivery()), m2=pack(a_delivery(delivery_id="delivery-2"))))
+    assert [] == function(m1=pack(a_delivery()), m2=pack(a_delivery(delivery_id="delivery-2")))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from espial.exports.files import ExportFile
 from tests.builders import CONTEXT
 from tests.functions.conftest import LoadApp
 from tests.functions.test_split_export import SAMPLES, Cloud, a_sample, queued
@@ -55,8 +57,24 @@ def test_a_truncated_file_gives_its_intact_blocks(world, pipeline, caplog):
     assert 250 == len(world.events())
     assert ["truncated_block"] == world.quarantined()
     assert "@example" not in str([vars(line) for line in caplog.records])
-    (done,) = (vars(line) for line in caplog.records if line.message == "export.done")
-    assert (250, 1) == (done["recorded"], done["damages"])
+    (done,) = (vars(line) for line in caplog.records if line.message == "export.done_with_refusals")
+    assert (250, 1, {"truncated_block": 1}) == (done["recorded"], done["damages"], done["reasons"])
+
+
+def test_a_file_of_history_is_recorded_as_such(world, pipeline):
+    """Under the connection's backfill folder; publish_events keeps such events off the bus."""
+    assert [] == pipeline(world.drop(a_sample(), folder="backfill/"))
+    assert {"backfill"} == {event["mode"] for event in world.events()}
+
+
+def test_a_container_s_state_goes_to_the_store(world, load_app):
+    """By the function's own wiring, under the object's etag."""
+    app = load_app("record_export", **world.environment())
+    recorder = app.wiring.chunk_recorder(app.settings, datetime.now(UTC), lambda: 0.0)
+    file = ExportFile(bucket="b", key="k", etag="e1", size=1, modified_at=datetime.now(UTC))
+    recorder.resumes(file).save("window", b"state")
+    assert b"state" == world.s3.get_object(Bucket="store", Key="resume/e1/window")["Body"].read()
+    assert b"state" == recorder.resumes(file).load("window")
 
 
 def test_a_message_that_is_no_chunk_fails_alone(world, pipeline, load_app):

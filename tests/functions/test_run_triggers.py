@@ -11,10 +11,12 @@ import pytest
 
 from espial import events
 from espial.events import Event, PersonKey
+from espial.ledger import hour_of
 from espial.stores.people_table import DecisionsTable, PeopleTable, RunsTable
 from espial.vocabulary import EventType
 from tests.builders import CONTEXT
 from tests.contract.test_ports import a_bucket, events_table
+from tests.fakes import FakeLedger
 from tests.functions.conftest import LoadApp
 from tests.simulation import a_trigger, agrees, behaviour, cart, order
 
@@ -147,3 +149,16 @@ def test_the_log_names_no_address(cloud, load_app, capsys, caplog):
     said = printed.out + printed.err + caplog.text
     assert "event.handled" in said
     assert "ada@example.com" not in said
+
+
+def test_what_arrived_is_noted_and_comes_again_if_it_cannot_be(cloud, load_app, monkeypatch):
+    """The ledger's last line: one note a batch, of what was dealt with."""
+    function = Function(cloud, load_app, published())
+    ledger = FakeLedger()
+    ledger.away = 1
+    monkeypatch.setattr("espial.wiring.ledger", lambda _table: ledger)
+    event = cart(datetime.now(UTC), "shoe")
+    assert [["0", "1"], ["1"]] == [sorted(function(event, "{")) for _ in range(2)]
+    hour = hour_of(event.received_at)
+    ((entry,),) = [sheet.entries for sheet in ledger.sheets(hour)]
+    assert {"run_triggers": [event.event_id]} == entry.ids

@@ -44,9 +44,9 @@ class Cloud:
             "CHUNK_QUEUE_URL": self.queue,
         }
 
-    def drop(self, path: Path, connection: str = "main") -> dict[str, Any]:
+    def drop(self, path: Path, connection: str = "main", folder: str = "") -> dict[str, Any]:
         """Put a sample into the bucket under its own name; returns the S3 event record."""
-        key = f"exports/braze/{connection}/{path.relative_to(SAMPLES)}"
+        key = f"exports/braze/{connection}/{folder}{path.relative_to(SAMPLES)}"
         content = path.read_bytes()
         etag = self.s3.put_object(Bucket=EXPORTS, Key=key, Body=content)["ETag"].strip('"')
         about = {"key": quote_plus(key), "size": len(content), "eTag": etag, "sequencer": "0065A6B2C3"}
@@ -89,8 +89,9 @@ def a_sample() -> Path:
     return next(path for path in sorted(SAMPLES.rglob("*.avro")) if "email.Open" in str(path))
 
 
-def test_notices_of_every_shape_are_planned(world, split):
-    """A queue's batch, a bare S3 event and an EventBridge event lead to the same chunk; repeats send it again."""
+@pytest.mark.parametrize("shape", range(3), ids=["queue's batch", "bare S3 event", "EventBridge event"])
+def test_notices_of_every_shape_are_planned(world, split, shape):
+    """They lead to the same chunk; a repeat of another shape sends none again."""
     record = world.drop(a_sample())
     about = record["s3"]["object"]
     key = f"exports/braze/main/{a_sample().relative_to(SAMPLES)}"
@@ -98,10 +99,11 @@ def test_notices_of_every_shape_are_planned(world, split):
         "detail-type": "Object Created",
         "detail": {"bucket": {"name": EXPORTS}, "object": {"key": key, "size": about["size"], "etag": about["eTag"]}},
     }
-    for event in (queued(m1=json.dumps({"Records": [record]})), {"Records": [record]}, bridge):
+    events = [queued(m1=json.dumps({"Records": [record]})), {"Records": [record]}, bridge]
+    for event in (events[shape], events[shape - 1]):
         assert {"batchItemFailures": []} == split(event, CONTEXT)
-        (chunk,) = world.chunks()
-        assert key == Chunk.from_json(chunk).file.key
+    (chunk,) = world.chunks()
+    assert key == Chunk.from_json(chunk).file.key
 
 
 def test_what_is_no_file_costs_nothing(world, split):

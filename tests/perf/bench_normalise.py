@@ -227,6 +227,8 @@ def main(arguments: list[str]) -> int:
         sys.exit("usage: python -m tests.perf.bench_normalise [--all]")
     floor_target, peer_target = ALL_TARGETS if arguments else TARGETS
     print(f"targets: at most {floor_target} times the floor; django-anymail takes at least {peer_target} times as long")
+    if arguments:
+        print("bytes: of an event, as posted, the fullest sample of each type; all types as often as one another")
     print(COLUMNS.format(*HEADINGS))
     return 0 if (all_platforms() if arguments else sendgrid()) else 1
 

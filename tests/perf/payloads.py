@@ -1,21 +1,24 @@
 """What each platform posts, in bulk: deliveries made of its samples (`events/`), for the benchmarks.
 
+Of the samples that report one and the same type of event the largest counts: it has the fields that the platform
+documents, while others are cut down to what they are samples of. So every type is measured as often as any other.
 Every copy of a sample is about another person and message: what names them is replaced by something alike wherever it
-stands in the body. Where a platform posts arrays, a delivery holds up to `BATCH` of their elements, else it is one
-sample.
+stands in the body. Where a platform posts arrays, as most of its samples are, a delivery holds up to `BATCH` of their
+elements, else it is one sample.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from email import message_from_bytes
 from functools import partial
 from itertools import cycle, islice
 from string import ascii_lowercase
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 from xml.etree import ElementTree as ET
 
@@ -30,6 +33,7 @@ from tests.samples import Case, cases
 
 EVENTS = 400
 BATCH = 100
+T = TypeVar("T")
 _CHARACTERS = {"123456789": r"[1-9]", "abcdef": r"[a-f]", "ABCDEF": r"[A-F]"}
 _NAMES = re.compile(r"@|\d.{4}|.{4}\d")  # of a person, message or event: an address, or a digit and four more
 _TIME = re.compile(r"\d{10}|\d{13}|\d{10}\.\d+|20\d\d-.*")
@@ -56,7 +60,8 @@ def posted(
     arrays = [(case, key) for case in good if (key := array_key(case)) is not None]
     alone = [case for case in good if fit(case.delivery)]
     found: list[Posted] = []
-    for one in _of_arrays(arrays, fit, batch, chance) if arrays else _one_by_one(alone, chance):
+    in_arrays = 2 * len(arrays) > len(good)
+    for one in _of_arrays(arrays, fit, batch, chance) if in_arrays else _one_by_one(_fullest_cases(alone), chance):
         if events <= 0:
             break
         found.append(one)
@@ -75,6 +80,22 @@ def recordables(source: Source, delivery: RawDelivery, arrival: Arrival) -> list
         return [normalise(source, item, arrival, "raw/1#0") for item in source.split(delivery)]
     except (MalformedDelivery, MalformedItem):
         return []
+
+
+def _fullest_cases(good: list[Case]) -> list[Case]:
+    """By bytes an event."""
+    found = ((case, recordables(case.source, case.delivery, case.arrival)) for case in good)
+    return _fullest((case, events, len(case.body) / len(events)) for case, events in found)
+
+
+def _fullest(samples: Iterable[tuple[T, list[Recordable], float]]) -> list[T]:
+    """The largest of those that report the same types of event, in the order of the samples."""
+    found: dict[frozenset[str], tuple[float, T]] = {}
+    for sample, events, size in samples:
+        types = frozenset(one.event.platform_type for one in events)
+        if types not in found or found[types][0] < size:
+            found[types] = (size, sample)
+    return [sample for _, sample in found.values()]
 
 
 def _one_by_one(good: list[Case], chance: random.Random) -> Iterator[Posted]:
@@ -99,7 +120,9 @@ def _of_arrays(
 
     alike = [(case, key) for case, key in arrays if case.connection == first.connection]
     rows = [row for case, key in alike for row in _rows(case.body, key)]
-    rows = [row for row in rows if fit(replace(first.delivery, body=body([row])))]
+    lone = [(row, replace(first.delivery, body=body([row]))) for row in rows]
+    read = [(row, recordables(first.source, one, first.arrival)) for row, one in lone if fit(one)]
+    rows = _fullest((row, events, len(orjson.dumps(row))) for row, events in read if events)
     endless = cycle(rows)
     while rows:
         ones = (replace(first.delivery, body=body([row])) for row in islice(endless, batch))
@@ -183,16 +206,19 @@ class Floor(NamedTuple):
 
 
 def floor(deliveries: list[RawDelivery]) -> Floor:
-    """`orjson.loads` where the bodies are JSON, also for JSON texts in fields; else the standard library's parsers."""
+    """`orjson.loads` for JSON, in fields and records as well; for other bodies the standard library's parsers."""
     names: dict[str, None] = {}
     calls: list[tuple[Callable[[Any], object], Any]] = []
     for delivery in deliveries:
         name, parse, texts = _format(delivery)
         names[name] = None
         calls += [(parse, text) for text in texts]
-        inner = [one for text in texts for one in _json_texts(parse(text))]
+        documents = [parse(text) for text in texts]
+        inner: list[tuple[Callable[[Any], object], Any]]
+        inner = [(orjson.loads, one) for document in documents for one in _json_texts(document)]
+        inner += [(_record, one) for document in documents for one in _records(document)]
         names |= dict.fromkeys(["json"] if inner else [])
-        calls += [(orjson.loads, text) for text in inner]
+        calls += inner
     return Floor("+".join(names), calls)
 
 
@@ -217,6 +243,16 @@ def _format(delivery: RawDelivery) -> tuple[str, Callable[[Any], object], list[A
             continue
         return name, orjson.loads, texts
     return "form", _form, [body]
+
+
+def _records(document: object) -> list[str]:
+    """The records of a Firehose delivery, base64 of lines of JSON."""
+    records = document.get("records") if isinstance(document, dict) else None
+    return [one["data"] for one in records] if isinstance(records, list) else []
+
+
+def _record(data: str) -> list[Any]:
+    return [orjson.loads(line) for line in b64decode(data).splitlines()]
 
 
 def _json_texts(document: object) -> list[str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
+import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -46,9 +52,10 @@ def test_a_receiver_is_under_25_megabytes():
     assert sum(path.stat().st_size for path in files) < 25 * MEGABYTE
 
 
-def test_no_function_exceeds_lambdas_limit():
+@pytest.mark.parametrize("parts", [("SendMessageFunction",), ("RecordExportFunction", "ParquetLayer")])
+def test_no_function_exceeds_lambdas_limit(parts):
     """250 MB unzipped with all layers (Lambda quotas)."""
-    parts = ("DepsLayer", "CoreLayer", "SendMessageFunction")
+    parts = ("DepsLayer", "CoreLayer", *parts)
     files = [path for part in parts for path in (BUILD / part).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 250 * MEGABYTE
 
@@ -63,6 +70,37 @@ def test_the_layers_agree_on_every_version():
 
 def _versions(lock: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9][\w.-]*)==(\S+)", lock.read_text(), re.MULTILINE))
+
+
+def test_what_is_left_of_pyarrow_reads_parquet():
+    """The layer lacks most of the wheel, and nothing that a Parquet file of any codec and type needs."""
+    layers = [BUILD / layer / "python" for layer in ("DepsLayer", "ParquetLayer", "CoreLayer")]
+    table = pa.table({"at": pa.array([0], pa.timestamp("ms", "UTC")), "list": [[Decimal("1.50")]]})
+    for codec in ("none", "snappy", "gzip", "zstd", "brotli", "lz4"):
+        file = io.BytesIO()
+        pq.write_table(table, file, compression=codec)
+        done = subprocess.run(
+            [ROOT / ".local/venv/cloud/bin/python", "-c", READ_ONE],
+            input=file.getvalue(),
+            env={"PYTHONPATH": os.pathsep.join(map(str, layers))},
+            capture_output=True,
+            check=True,
+        )
+        assert {"at": "1970-01-01T00:00:00.000Z", "list": ["1.50"]} == json.loads(done.stdout)
+
+
+READ_ONE = """
+import json, sys
+from espial.exports import open_container
+from espial.sources import Layout
+class File:
+    content = sys.stdin.buffer.read()
+    size = len(content)
+    def read(self, start, end):
+        return self.content[start:end]
+row, *_ = open_container(File(), "k", Layout()).rows(0, File.size)
+print(json.dumps(row.data))
+"""
 
 
 def test_the_command_line_is_not_shipped():

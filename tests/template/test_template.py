@@ -171,10 +171,21 @@ def test_globals_hold_what_all_functions_share():
         assert "makefile" == template().resources[name]["Metadata"]["BuildMethod"]
 
 
+def test_streams_are_pulled_only_where_a_schedule_is_given():
+    """Nobody pays for a function that has nothing to read; each run ends before the next by default."""
+    schedule = template().functions["PullEventsFunction"]["Events"]["Regularly"]["Properties"]
+    assert {"Fn::If": ["HasPullSchedule", "ENABLED", "DISABLED"]} == schedule["State"]
+    assert {"Fn::If": ["HasPullSchedule", {"Ref": "PullSchedule"}, "rate(5 minutes)"]} == schedule["ScheduleExpression"]
+    assert "" == template().body["Parameters"]["PullSchedule"]["Default"]
+    assert template().functions["PullEventsFunction"]["Timeout"] <= 300
+
+
 TABLE_CALLS = {
-    "RecordEventsFunction": {"BatchGetItem", "PartiQLInsert", "PartiQLUpdate"},
+    "PullEventsFunction": {"UpdateItem"},  # the offset and the right to read
+    "RecordEventsFunction": {"BatchGetItem", "PartiQLInsert", "PartiQLUpdate", "PutItem"},  # the last for the ledger
+    "PublishEventsFunction": {"PutItem"},
     "SplitExportFunction": {"GetItem", "PutItem", "UpdateItem", "BatchGetItem"},
-    "SweepExportsFunction": {"GetItem", "PutItem", "UpdateItem", "BatchGetItem"},
+    "SweepExportsFunction": {"GetItem", "PutItem", "UpdateItem", "BatchGetItem", "Query"},  # the last for the ledger
     "RecordExportFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # the events
         *("GetItem", "PutItem", "UpdateItem"),  # the ledger

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from espial.errors import Malformed
 from espial.exports import Damage, Mark, Row, avro, open_container
+from espial.sources import Layout
 
 SCHEMA = {
     "type": "record",
@@ -291,7 +292,7 @@ def peak(megabytes: int) -> int:
             return (one * (2 + (last - first) // len(one)))[skip : skip + last - first]
 
     tracemalloc.start()
-    opened = open_container(Endless(), "x.avro")
+    opened = open_container(Endless(), "x.avro", Layout())
     rows = sum(isinstance(step, Row) for a, b in opened.plan(64 << 20) for step in opened.rows(a, b))
     used = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -1,280 +1,32 @@
-"""split_export, record_export and sweep_exports over fakes: killed, repeated, reordered, rows count once."""
+"""split_export, record_export and sweep_exports over fakes: repeated, reordered, refused, replaced, resumed."""
 
 from __future__ import annotations
 
-import io
-import random
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import gzip
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
 
-import fastavro
 import msgspec
 import pytest
 
 from espial import sources
 from espial.deliveries import Connection
 from espial.errors import MalformedItem, TryAgain
-from espial.exports import files
-from espial.exports.files import Chunk, Counts, ExportFile, FileState, Listed, Progress, Unavailable
-from espial.exports.notices import Notice, sequence
-from espial.services import record_export, sweep_exports
-from espial.services.record_export import ChunkRecorder
-from espial.services.split_export import Splitter
+from espial.exports import files, text
+from espial.exports.files import Chunk, Counts, ExportFile, Unavailable
+from espial.services import record_export, split_export, sweep_exports
+from espial.services.publish_events import publish
+from espial.services.republish import republish
 from espial.services.sweep_exports import sweep
-from espial.verify.shared import bearer_token
-from tests.fakes import FakeConnections, FakeEventStore, FakeQuarantine
-
-NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
-DROPPED = datetime(2026, 1, 15, 11, tzinfo=UTC)
-BUCKET = "acme-exports"
-KEY = "exports/shop/main/part+0.avro"
-
-SCHEMA = fastavro.parse_schema(
-    {
-        "type": "record",
-        "name": "x.inner.Open",
-        "fields": [{"name": "id", "type": "string"}, {"name": "t", "type": "int"}],
-    }
-)
-
-
-def from_avro(row, export):
-    """The item of a row; ids that begin with `bad` cannot be read, `bug` is our own mistake."""
-    if row["id"].startswith("bad"):
-        raise MalformedItem("missing_field", "", "email")
-    if row["id"].startswith("bug"):
-        raise ZeroDivisionError
-    return {**row, "name": export.record_name}
-
-
-SHOP = sources.Source(
-    name="shop",
-    verify=bearer_token(),
-    split=lambda _: [],
-    event_types={},
-    normalise=lambda item, _: {
-        "type": "opened",
-        "platform_type": item["name"],
-        "channel": "email",
-        "occurred_at": datetime.fromtimestamp(item["t"], UTC),
-        "person": {"external_id": item["id"]},
-    },
-    identity=lambda item: (item["id"],),
-    docs=sources.Docs(title="Shop", url="https://example.com"),
-    person_order=lambda _: ("external_id",),
-    exports={"avro": from_avro},
-)
+from tests.exporting import AT, BUCKET, DROPPED, KEY, KINDS, NOW, SHOP, Archive, World, archive_file, avro_file
+from tests.fakes import FakeBus, FakeConnections, stream_record
 
 
 @pytest.fixture(autouse=True)
 def shop(monkeypatch):
     real = sources.load
     monkeypatch.setattr(sources, "load", lambda name: SHOP if name == "shop" else real(name))
-
-
-def avro_file(ids: list[str], codec: str = "null") -> bytes:
-    out = io.BytesIO()
-    rows = [{"id": one, "t": 1_768_000_000} for one in ids]
-    fastavro.writer(out, SCHEMA, rows, codec=codec, sync_interval=200, sync_marker=bytes(range(16)))
-    return out.getvalue()
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Bucket:
-    """ExportObjects in memory."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, tuple[str, bytes]] = {}
-        self.problem: Exception | None = None
-
-    def put(self, key: str, content: bytes, etag: str = "e1") -> Notice:
-        self.objects[key] = etag, content
-        return Notice(BUCKET, key, len(content), etag)
-
-    def head(self, notice: Notice) -> ExportFile:
-        content = self._content(notice.key, notice.etag)
-        return ExportFile(bucket=BUCKET, key=notice.key, etag=notice.etag, size=len(content), modified_at=DROPPED)
-
-    def read(self, file: ExportFile, start: int, end: int) -> bytes:
-        return self._content(file.key, file.etag)[start:end]
-
-    def _content(self, key: str, etag: str) -> bytes:
-        if self.problem:
-            raise self.problem
-        if key not in self.objects:
-            raise Unavailable("object_gone")
-        found, content = self.objects[key]
-        if found != etag:
-            raise Unavailable("object_replaced")
-        return content
-
-    def listing(self, bucket, prefix, after):
-        for key in sorted(self.objects):
-            if key > after:
-                etag, content = self.objects[key]
-                yield Listed(key, etag, len(content), DROPPED)
-
-
-class Ledger:
-    """ExportLedger in memory; the suite in test_export_stores holds the real one to the same behaviour."""
-
-    def __init__(self) -> None:
-        self.files: dict[tuple[str, str], FileState] = {}
-        self.chunks: dict[tuple[str, int], Progress] = {}
-        self.latest: dict[str, str] = {}
-        self.sweeps: dict[str, str] = {}
-        self.completed = 0
-
-    def find(self, file):
-        return self.files.get((file.key, file.etag))
-
-    def states(self, bucket, objects):
-        return {one.key: (s.state, s.updated_at) for one in objects if (s := self.files.get((one.key, one.etag)))}
-
-    def is_stale(self, notice, now):
-        new, old = sequence(notice.sequencer), self.latest.get(notice.key, "")
-        self.latest[notice.key] = max(new, old)
-        return bool(notice.sequencer) and new < old
-
-    def claim(self, file, edges, now):
-        found = self.find(file)
-        if found is None:
-            found = FileState(file, "planned", tuple(edges), frozenset(), Counts(), now)
-        elif found.state == "failed":
-            found = found._replace(state="planned", edges=found.edges or tuple(edges), reason="", updated_at=now)
-        return self._keep(found)
-
-    def _keep(self, state):
-        self.files[state.file.key, state.file.etag] = state
-        return state
-
-    def queued(self, file, now):
-        found = self.find(file)
-        if found.state != "done":
-            self._keep(found._replace(state="queued", updated_at=now))
-
-    def fail(self, file, reason, now):
-        found = self.find(file) or FileState(file, "failed", (), frozenset(), Counts(), now)
-        if found.state != "done":
-            self._keep(found._replace(state="failed", reason=reason, updated_at=now))
-
-    def settle(self, file, now):
-        found = self.find(file)
-        if found is None or found.state == "done" or len(found.finished) < len(found.edges):
-            return None
-        self.completed += 1
-        return self._keep(found._replace(state="done", updated_at=now))
-
-    def progress(self, chunk):
-        return self.chunks.get((chunk.file.etag, chunk.number), Progress())
-
-    def advance(self, chunk, before, after, now):
-        if self.progress(chunk) != before:
-            return False
-        self.chunks[chunk.file.etag, chunk.number] = after
-        return True
-
-    def finish(self, chunk, counts, now):
-        found = self.find(chunk.file)
-        if chunk.number not in found.finished:
-            finished = found.finished | {chunk.number}
-            self._keep(found._replace(finished=finished, counts=found.counts.plus(counts), updated_at=now))
-        return self.settle(chunk.file, now)
-
-    def sweep_position(self, bucket):
-        return self.sweeps.get(bucket, "")
-
-    def keep_sweep_position(self, bucket, key):
-        self.sweeps[bucket] = key
-
-
-class Queue:
-    """ChunkQueue in memory: what is received comes again unless it is deleted, in any order."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-        self.delays: list[int] = []
-
-    def put(self, chunks, delay_seconds=0):
-        self.messages += [chunk.to_json() for chunk in chunks]
-        self.delays.append(delay_seconds)
-
-
-class World:
-    """Everything the services stand on; `step`, if set, is called before every effect and may kill."""
-
-    def __init__(self, connection: Connection | None = None) -> None:
-        self.connections = FakeConnections(connection or Connection(name="main", platform="shop", account="main"))
-        self.bucket = Bucket()
-        self.ledger = Ledger()
-        self.queue = Queue()
-        self.store = FakeEventStore()
-        self.quarantine = FakeQuarantine()
-        self.step = lambda: None
-
-    def port(self, real):
-        return Port(self, real)
-
-    def splitter(self, target_bytes: int = 500, now: datetime = NOW) -> Splitter:
-        return Splitter(
-            connections=self.connections,
-            objects=self.port(self.bucket),
-            ledger=self.port(self.ledger),
-            queue=self.port(self.queue),
-            quarantine=self.port(self.quarantine),
-            now=now,
-            target_bytes=target_bytes,
-        )
-
-    def recorder(self, time_left=lambda: 900_000.0, store=None) -> ChunkRecorder:
-        return ChunkRecorder(
-            connections=self.connections,
-            objects=self.port(self.bucket),
-            ledger=self.port(self.ledger),
-            queue=self.port(self.queue),
-            store=self.port(store or self.store),
-            quarantine=self.port(self.quarantine),
-            now=NOW,
-            time_left=time_left,
-            checkpoint_rows=7,
-        )
-
-    def drain(self) -> list[record_export.Recording]:
-        done = []
-        while self.queue.messages:
-            done.append(self.recorder().record(Chunk.from_json(self.queue.messages.pop(0))))
-        return done
-
-    def events(self):
-        return [stored.event for stored in self.store.items.values()]
-
-    def recorded(self) -> set[str]:
-        return {event.person.external_id for event in self.events()}
-
-    def state(self, etag: str = "e1", key: str = KEY) -> FileState:
-        return self.ledger.files[key, etag]
-
-
-class Port:
-    """A port whose every call first lets the world step."""
-
-    def __init__(self, world: World, real: object) -> None:
-        self._world = world
-        self._real = real
-
-    def __getattr__(self, name: str):
-        method = getattr(self._real, name)
-
-        def call(*args, **kwargs):
-            self._world.step()
-            answer = method(*args, **kwargs)
-            self._world.step()
-            return answer
-
-        return call
 
 
 def test_a_file_is_recorded_with_its_lineage_and_its_balance():
@@ -286,8 +38,147 @@ def test_a_file_is_recorded_with_its_lineage_and_its_balance():
     event = world.events()[0]
     assert (DROPPED, "x.inner.Open") == (event.received_at, event.platform_type)
     assert event.raw.startswith(f"s3://{BUCKET}/{KEY}@e1#")
-    assert Counts(rows=62, recorded=60, duplicates=1, refused=1) == world.state().counts
-    assert ("done", 1) == (world.state().state, world.ledger.completed)
+    why = {"missing_field": 1}
+    assert Counts(rows=62, recorded=60, duplicates=1, refused=1, reasons=why) == world.state().counts
+    assert ("done_with_refusals", 1) == (world.state().state, world.ledger.completed)
+
+
+def test_a_row_may_be_several_reports_or_none():
+    """Each report is recorded under its own pointer, the same when it is read again; a row without one is counted."""
+    world = World()
+    world.splitter().split(world.bucket.put(KEY, avro_file(["two-1", "none-1", "a", "none-2", "two-2"])))
+    world.drain()
+    assert {"two-1a", "two-1b", "a", "two-2a", "two-2b"} == world.recorded()
+    assert Counts(rows=5, recorded=5, ignored=2) == world.state().counts
+    assert "done" == world.state().state
+    assert 5 == len({event.raw for event in world.events()})
+
+
+def test_a_refused_report_has_the_same_place_in_quarantine_whenever_it_is_read(monkeypatch):
+    """Read again, by a copy of its chunk, it is the same entry: one for each report of a row."""
+    bad = [{"id": name, "t": t, "name": "x"} for name, t in [("a", AT), ("b", "never"), ("c", "no")]]
+    monkeypatch.setitem(SHOP.exports, "avro", lambda _row, _export: bad)
+    monkeypatch.setattr(sources, "load", lambda _: replace(SHOP, normalise=refusing_text))
+    world = World()
+    world.splitter().split(world.bucket.put(KEY, avro_file(["one", "two"])))
+    (message,) = world.queue.messages
+    world.drain()
+    first = dict(world.quarantine.entries)
+    world.ledger.chunks.clear()
+    world.recorder().record(Chunk.from_json(message))
+    assert (4, first) == (len(first), world.quarantine.entries)
+
+
+def refusing_text(item, arrival):
+    """The shop's normaliser, which takes no time that is text."""
+    if isinstance(item["t"], str):
+        raise MalformedItem("bad_timestamp", "", "t")
+    return SHOP.normalise(item, arrival)
+
+
+@pytest.fixture
+def archives(monkeypatch):
+    """Every file is an `Archive`."""
+    for module in (split_export, record_export):
+        monkeypatch.setattr(module, "open_container", lambda source, _key, _layout: Archive(source))
+
+
+def test_a_source_is_told_what_the_member_of_an_archive_is(archives, monkeypatch):
+    """Name and columns are of the member the row is in, settings are the connection's."""
+    told = []
+    monkeypatch.setitem(SHOP.exports, "csv", lambda row, export: told.append((row["id"], export)))
+    settings = {"utc_offset": -6}
+    world = World(Connection(name="main", platform="shop", account="main", settings=settings))
+    world.splitter().split(world.bucket.put(KEY, archive_file(("a.csv", "csv", ["x"]), ("b.csv", "csv", ["y"]))))
+    world.drain()
+    columns = {"id": "ID", "t": "T"}
+    assert [("x", "a.csv", columns, settings), ("y", "b.csv", columns, settings)] == [
+        (name, export.record_name, export.columns, export.settings) for name, export in told
+    ]
+
+
+def test_members_of_a_kind_that_the_source_cannot_read_are_refused_by_themselves(archives):
+    """Once each; the others are recorded."""
+    world = World()
+    members = archive_file(("a.csv", "csv", ["x", "y"]), ("b.txt", "logfile", ["p", "q"]), ("c.csv", "csv", ["z"]))
+    world.splitter().split(world.bucket.put(KEY, members))
+    world.drain()
+    (entry,) = world.quarantine.list()
+    assert ("unsupported_container", "b.txt: shop exports no logfile files") == (entry.reason, entry.detail)
+    assert {"x", "y", "z"} == world.recorded()
+    assert Counts(rows=3, recorded=3, damages=1, reasons={"unsupported_container": 1}) == world.state().counts
+
+
+def test_a_container_goes_on_from_what_it_kept(archives):
+    """However short the invocations, each goes on where the last one stopped, and nothing counts twice."""
+    world = World()
+    ids = [f"p{n}" for n in range(30)]
+    world.splitter().split(world.bucket.put(KEY, archive_file(("a", "ndjson", ids))))
+    rounds = 0
+    while world.queue.messages:
+        rounds += 1
+        world.recorder(time_left=lambda: 0.0).record(Chunk.from_json(world.queue.messages.pop()))
+    assert (31, set(ids), Counts(rows=30, recorded=30)) == (rounds, world.recorded(), world.state().counts)
+
+
+@pytest.mark.parametrize("glances", [0, 3, 10_000])
+def test_a_gzip_stream_is_read_in_bounded_steps(monkeypatch, glances):
+    """One range, however long: each invocation hands the rest back before its time is over, until there is none."""
+    monkeypatch.setattr(text, "STRETCH_BYTES", 200)
+    world = World()
+    ids = [f"p{n}" for n in range(300)]
+    lines = [json.dumps({"id": one, "t": AT}).encode() + b"\n" for one in ids]
+    content = b"".join(gzip.compress(b"".join(lines[n : n + 100])) for n in range(0, 300, 100))
+    assert 1 == world.splitter().split(world.bucket.put(KEY, content)).chunks
+    rounds = 0
+    while world.queue.messages:
+        rounds += 1
+        clock = iter([900_000.0] * glances)
+        recorder = world.recorder(lambda clock=clock: next(clock, 0.0))
+        recording = recorder.record(Chunk.from_json(world.queue.messages.pop()))
+        assert recording.outcome == ("handed_back" if world.queue.messages else "done")
+    assert (300, set(ids), "done") == (world.state().counts.recorded, world.recorded(), world.state().state)
+    assert (rounds > 10) is (glances < 10)
+
+
+def test_a_file_that_holds_no_data_is_left_alone():
+    """Its platform says so by its key; nobody reads it, it is entered as ignored, and no sweep takes it up."""
+    world = World()
+    notice = world.bucket.put("exports/shop/main/manifest.json", b"[]")
+    assert ("ignored", "not_data") == world.splitter().split(notice)[:2]
+    state = world.state(key="exports/shop/main/manifest.json")
+    assert ("ignored", "not_data", []) == (state.state, state.reason, list(world.quarantine.list()))
+    assert {} == run_sweep(world, NOW + timedelta(hours=9)).outcomes
+
+
+def test_a_file_without_rows_is_done_at_once():
+    """Nothing is put on the queue."""
+    world = World()
+    assert "done" == world.splitter().split(world.bucket.put(KEY, avro_file([]))).outcome
+    assert ("done", [], 1) == (world.state().state, world.queue.messages, world.ledger.completed)
+
+
+def test_a_file_under_backfill_fires_nothing():
+    """Its events are recorded in that mode, whatever the connection's, and neither publisher puts them on the bus."""
+    world = World()
+    world.splitter().split(world.bucket.put("exports/shop/main/backfill/2024/a.avro", avro_file(["a", "b"])))
+    world.drain()
+    events = world.events()
+    assert ({"a", "b"}, {"backfill"}) == (world.recorded(), {event.mode for event in events})
+    bus = FakeBus()
+    records = [stream_record(event, str(number)) for number, event in enumerate(events)]
+    assert {"backfill": 2} == publish(records, bus=bus, wanted=None).totals()
+    assert {"backfill": 2} == +republish(events, bus=bus, wanted=None)
+    assert [] == bus.events
+
+
+@pytest.mark.parametrize("key", ["exports/shop/main/backfill.avro", "exports/shop/main/2024/backfill/a.avro"])
+def test_only_the_connection_s_own_backfill_folder_is_history(key):
+    """A platform's own folder of that name further down means nothing, nor does a file's name."""
+    world = World()
+    world.splitter().split(world.bucket.put(key, avro_file(["a"])))
+    world.drain()
+    assert ["live"] == [event.mode for event in world.events()]
 
 
 def test_a_backfill_connection_marks_its_events():
@@ -304,7 +195,7 @@ def test_a_backfill_connection_marks_its_events():
         ("exports/shop/other/a.avro", avro_file(["a"]), "unknown_connection"),
         ("exports/nosuch/main/a.avro", avro_file(["a"]), "unknown_connection"),
         ("elsewhere/a.avro", avro_file(["a"]), "unknown_connection"),
-        ("exports/shop/main/a.parquet", b"PAR1....PAR1", "unsupported_container"),
+        ("exports/shop/main/a.parquet.zst", b"\x28\xb5\x2f\xfd....", "unsupported_container"),
         ("exports/shop/main/a.avro", b"Obj\x01\x02", "truncated_header"),
     ],
 )
@@ -319,6 +210,33 @@ def test_a_file_nobody_can_read_is_quarantined_with_its_reason(key, content, rea
     assert "failed" == world.state(key=key).state
 
 
+@pytest.mark.parametrize("name", ["opens.csv", "opens.json.gz", "opens"])
+def test_a_file_is_read_for_what_it_is_not_for_its_name(name):
+    """Names lie; content does not."""
+    world = World()
+    key = f"exports/shop/main/{name}"
+    world.splitter().split(world.bucket.put(key, avro_file(["a", "b"])))
+    world.drain()
+    assert ({"a", "b"}, "done") == (world.recorded(), world.state(key=key).state)
+
+
+def test_text_under_the_name_of_a_container_is_read_too():
+    """A CSV dropped as .avro."""
+    world = World()
+    world.splitter().split(world.bucket.put(KEY, f"ID,T\na,{AT}\nb,{AT}\n".encode()))
+    world.drain()
+    assert ({"a", "b"}, "done") == (world.recorded(), world.state().state)
+
+
+def test_a_file_of_rows_that_its_platform_does_not_export_has_failed(monkeypatch):
+    """The kind is named; nothing of it is guessed."""
+    monkeypatch.setattr(sources, "load", lambda _: replace(SHOP, exports={"avro": SHOP.exports["avro"]}))
+    world = World()
+    assert "unsupported_container" == world.splitter().split(world.bucket.put(KEY, b'{"id": "a"}\n')).reason
+    (entry,) = world.quarantine.list()
+    assert "unsupported_container: shop exports no ndjson files" == entry.detail
+
+
 def test_damage_is_quarantined_and_the_intact_blocks_are_recorded():
     """A file cut within a block: everything before is recorded, the place of the damage is kept."""
     world = World()
@@ -328,8 +246,85 @@ def test_damage_is_quarantined_and_the_intact_blocks_are_recorded():
     (entry,) = world.quarantine.list()
     assert ("truncated_block", BUCKET) == (entry.reason, entry.content["bucket"])
     assert 0 < len(world.recorded()) < 60
-    assert 1 == world.state().counts.damages
-    assert "done" == world.state().state
+    assert (1, {"truncated_block": 1}) == (world.state().counts.damages, world.state().counts.reasons)
+    assert "done_with_refusals" == world.state().state
+
+
+def test_an_object_of_no_bytes_is_no_file():
+    """Neither by its notice nor by what it is when it is looked at."""
+    world = World()
+    assert ("ignored", "empty") == world.splitter().split(world.bucket.put(KEY, b""))[:2]
+    assert ("ignored", "empty") == world.splitter().split(world.bucket.put(KEY, b"")._replace(size=-1))[:2]
+
+
+def test_an_object_deleted_before_it_was_looked_at_has_failed_for_that_reason():
+    """Nothing is left to be kept; the ledger says what happened, and a repeat of the notice says the same."""
+    world = World()
+    notice = world.bucket.put(KEY, avro_file(["a"]))
+    del world.bucket.objects[KEY]
+    assert [("unavailable", "object_gone")] * 2 == [world.splitter().split(notice)[:2] for _ in range(2)]
+    assert ("failed", "object_gone", []) == (world.state().state, world.state().reason, list(world.quarantine.list()))
+
+
+@pytest.mark.parametrize("reason", ["object_gone", "object_replaced"])
+def test_an_object_that_goes_while_it_is_read_keeps_what_was_read(reason):
+    """The file has failed for that reason, its rows up to there are events, and its chunks say how many they are."""
+    world = World()
+    ids = [f"p{n}" for n in range(200)]
+    world.splitter(target_bytes=1000).split(world.bucket.put(KEY, avro_file(ids)))
+    first, *others = world.queue.messages
+    world.recorder().record(Chunk.from_json(first))
+    if reason == "object_gone":
+        del world.bucket.objects[KEY]
+    else:
+        world.bucket.put(KEY, avro_file(["q"]), "e2")
+    assert {("failed", reason)} == {
+        (done.outcome, done.reason) for done in map(world.recorder().record, map(Chunk.from_json, others))
+    }
+    state = world.state()
+    assert ("failed", reason, frozenset([0])) == (state.state, state.reason, state.finished)
+    assert 0 < state.counts.recorded == len(world.recorded()) < 200
+    assert state.updated_at == split_export.last_moved(state, world.ledger)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("avro", "truncated_block"),
+        ("csv", "open_quote"),
+        ("ndjson", "truncated_json"),
+        ("gzip", "truncated_gzip"),
+    ],
+)
+def test_of_a_truncated_file_every_row_before_the_cut_is_kept(kind, reason):
+    """It is done with refusals, for a reason of its kind, and nothing is made up of the rest."""
+    world = World()
+    ids = [f"p{n}" for n in range(60)]
+    content = KINDS[kind](ids)
+    world.splitter().split(world.bucket.put(KEY, content[:-60] if kind == "avro" else content[:-20]))
+    world.drain()
+    assert ("done_with_refusals", {reason: 1}) == (world.state().state, world.state().counts.reasons)
+    assert set(ids) > world.recorded() >= set(ids[:20])
+    assert [reason] == [entry.reason for entry in world.quarantine.list()]
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("zip", "truncated_zip"), ("parquet", "truncated_parquet")])
+def test_a_truncated_file_that_is_read_from_its_end_has_failed(kind, reason):
+    """Nothing in it can be found without its directory or footer."""
+    world = World()
+    world.splitter().split(world.bucket.put(KEY, KINDS[kind](["a", "b"])[:-20]))
+    assert ("failed", reason) == (world.state().state, world.state().reason)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_every_kind_of_file_is_read_to_its_end(kind):
+    """Each by the same way, each row once."""
+    world = World()
+    ids = [f"p{n}" for n in range(60)]
+    world.splitter().split(world.bucket.put(KEY, KINDS[kind](ids)))
+    world.drain()
+    assert ("done", Counts(rows=60, recorded=60)) == (world.state().state, world.state().counts)
+    assert set(ids) == world.recorded()
 
 
 def test_stale_and_repeated_notices_do_nothing():
@@ -341,6 +336,16 @@ def test_stale_and_repeated_notices_do_nothing():
     assert "repeated" == world.splitter().split(notice).outcome
     assert "stale" == world.splitter().split(notice._replace(sequencer="0065A6FF", etag="e0")).outcome
     assert [] == world.queue.messages
+
+
+def test_a_notice_repeated_while_its_file_is_read_sends_no_chunk_again():
+    """They are safe on the queue."""
+    world = World()
+    notice = world.bucket.put(KEY, avro_file([f"p{n}" for n in range(60)]))
+    world.splitter().split(notice)
+    before = list(world.queue.messages)
+    assert "reading" == world.splitter().split(notice).outcome
+    assert before == world.queue.messages
 
 
 def test_an_object_replaced_while_it_is_read_is_left_to_its_successor():
@@ -419,7 +424,7 @@ def test_a_bug_on_one_row_records_the_others_and_fails_the_chunk():
     with pytest.raises(ZeroDivisionError):
         world.recorder().record(chunk)
     assert set(ids) == world.recorded()
-    assert "queued" == world.state().state
+    assert ("failed", "internal_error") == (world.state().state, world.state().reason)
 
 
 def test_two_workers_on_one_chunk_count_once():
@@ -440,50 +445,6 @@ def test_two_workers_on_one_chunk_count_once():
     world.recorder().record(chunk)
     assert inside
     assert (set(ids), 80, 1) == (world.recorded(), world.state().counts.rows, world.ledger.completed)
-
-
-@pytest.mark.parametrize("seed", range(200))
-def test_killed_anywhere_and_delivered_again_the_outcome_is_that_of_a_clean_pass(seed):
-    """Notices and chunks are killed at a random effect, repeated, reordered: every row recorded, files end once."""
-    rng = random.Random(seed)
-    world = World()
-    names = [f"exports/shop/main/{n}.avro" for n in range(2)]
-    ids = {name: [f"{name}-{n}" for n in range(rng.randint(0, 40))] for name in names}
-    codec = rng.choice(["null", "deflate"])
-    etags = {name: f"e{n}" for n, name in enumerate(names)}
-    notices = [world.bucket.put(name, avro_file(ids[name], codec), etags[name]) for name in names]
-    notices += rng.sample(notices, 1)
-    work: list[Any] = [*notices]
-    rng.shuffle(work)
-    kills = 12
-
-    def step():
-        nonlocal kills
-        if kills and rng.random() < 0.08:
-            kills -= 1
-            raise Killed
-
-    world.step = step
-    while work or world.queue.messages:
-        work += world.queue.messages
-        world.queue.messages.clear()
-        message = work.pop(rng.randrange(len(work)))
-        if rng.random() < 0.1:
-            work.append(message)
-        try:
-            if isinstance(message, Notice):
-                world.splitter(target_bytes=300).split(message)
-            else:
-                left = iter(rng.choices([0.0, 900_000.0], k=1000))
-                world.recorder(lambda left=left: next(left, 900_000.0)).record(Chunk.from_json(message))
-        except Killed:
-            work.append(message)
-    assert {one for some in ids.values() for one in some} == world.recorded()
-    for name in names:
-        state = world.state(etags[name], name)
-        assert "done" == state.state
-        assert len(ids[name]) == state.counts.rows == state.counts.recorded + state.counts.duplicates
-    assert world.ledger.completed == 2
 
 
 def run_sweep(world: World, now: datetime = NOW, *, time_left=lambda: 600_000.0, days: int = 7, retry_failed=False):
@@ -513,14 +474,93 @@ def test_a_lost_notification_heals():
 
 
 def test_a_crash_between_plan_and_queue_heals():
-    """A file planned but never queued is sent again once it has stood still for half an hour."""
+    """A file planned but never queued is sent again once it has stood still for an hour; by its notice, at once."""
     world = World()
-    world.splitter().split(world.bucket.put(KEY, avro_file(["a"])))
-    world.queue.messages.clear()
-    assert {} == run_sweep(world, NOW + timedelta(minutes=20)).outcomes
-    assert {"queued": 1} == run_sweep(world, NOW + timedelta(minutes=31)).outcomes
+    notice = world.bucket.put(KEY, avro_file(["a"]))
+    world.queue.away = True
+    with pytest.raises(TryAgain):
+        world.splitter().split(notice)
+    assert "planned" == world.state().state
+    world.queue.away = False
+    assert {} == run_sweep(world, NOW + timedelta(minutes=59)).outcomes
+    assert {"queued": 1} == run_sweep(world, NOW + timedelta(minutes=61)).outcomes
     world.drain()
     assert {"a"} == world.recorded()
+
+
+def test_lost_chunks_heal():
+    """A file of which nothing moved for an hour has its unfinished chunks put on the queue again, and no others."""
+    world = World()
+    ids = [f"p{n}" for n in range(200)]
+    world.splitter(target_bytes=1000).split(world.bucket.put(KEY, avro_file(ids)))
+    first, *lost = world.queue.messages
+    world.queue.messages.clear()
+    world.recorder().record(Chunk.from_json(first))
+    assert {} == run_sweep(world, NOW + timedelta(minutes=59)).outcomes
+    assert {"queued": 1} == run_sweep(world, NOW + timedelta(minutes=61)).outcomes
+    assert lost == world.queue.messages
+    world.drain()
+    assert (set(ids), "done") == (world.recorded(), world.state().state)
+
+
+def test_a_chunk_that_moves_is_not_taken_for_lost():
+    """A range that takes hours has checkpoints; sending it again would set two workers against each other."""
+    world = World()
+    world.splitter(target_bytes=100_000).split(world.bucket.put(KEY, avro_file([f"p{n}" for n in range(200)])))
+    later = NOW + timedelta(minutes=50)
+    chunk = Chunk.from_json(world.queue.messages.pop())
+    assert "handed_back" == world.recorder(time_left=lambda: 0.0, now=later).record(chunk).outcome
+    assert {"reading": 1} == run_sweep(world, later + timedelta(minutes=30)).outcomes
+    world.queue.messages.clear()
+    assert {"queued": 1} == run_sweep(world, later + timedelta(minutes=61)).outcomes
+
+
+def test_a_failed_file_resumes_where_it_stands():
+    """Its unfinished chunks alone are read, from their checkpoints; the counts are those of one pass."""
+    world = World()
+    ids = [f"p{n}" for n in range(200)]
+    notice = world.bucket.put(KEY, avro_file(ids))
+    world.splitter(target_bytes=1000).split(notice)
+    world.recorder().record(Chunk.from_json(world.queue.messages.pop(0)))
+    world.bucket.problem = Unavailable("object_forbidden", "AccessDenied")
+    world.drain()
+    assert ("failed", "object_forbidden") == (world.state().state, world.state().reason)
+    world.bucket.problem = None
+    assert world.ledger.resume(world.state().file, NOW)
+    assert len(world.state().edges) - 1 == world.splitter().split(notice).chunks
+    world.drain()
+    assert ("done", "", Counts(rows=200, recorded=200)) == (
+        world.state().state,
+        world.state().reason,
+        world.state().counts,
+    )
+
+
+def test_a_finished_file_is_read_again_from_its_start(monkeypatch):
+    """After a parser was mended: what was recorded is a duplicate, what was refused is recorded, and it ends anew."""
+    world = World()
+    notice = world.bucket.put(KEY, avro_file(["a", "bad", "b"]))
+    world.splitter().split(notice)
+    (message,) = world.queue.messages
+    world.drain()
+    assert ("done_with_refusals", {"a", "b"}) == (world.state().state, world.recorded())
+    mended = {"avro": lambda row, export: {**row, "name": export.record_name}}
+    monkeypatch.setattr(sources, "load", lambda _: replace(SHOP, exports=mended))
+    assert world.ledger.redo(world.state().file, NOW)
+    world.recorder().record(Chunk.from_json(message))  # a late copy of the first round's
+    world.splitter().split(notice)
+    world.drain()
+    assert ("done", {"a", "bad", "b"}) == (world.state().state, world.recorded())
+    assert Counts(rows=3, recorded=1, duplicates=2) == world.state().counts
+
+
+def test_a_reading_that_was_to_begin_again_and_did_not_is_found():
+    """Its notice was lost: the sweep plans it."""
+    world = World()
+    world.splitter().split(world.bucket.put(KEY, avro_file(["a"])))
+    world.drain()
+    world.ledger.redo(world.state().file, NOW)
+    assert {"queued": 1} == run_sweep(world, NOW + timedelta(minutes=61)).outcomes
 
 
 def test_failed_files_are_taken_up_on_demand():
@@ -563,6 +603,7 @@ def test_a_forbidden_object_is_quarantined():
     world.bucket.problem = Unavailable("object_forbidden", "AccessDenied")
     assert ("unavailable", "object_forbidden") == world.splitter().split(notice)[:2]
     assert ["object_forbidden"] == [entry.reason for entry in world.quarantine.list()]
+    assert "failed" == world.state().state
 
 
 def test_a_chunk_survives_its_message():

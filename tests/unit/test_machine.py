@@ -14,6 +14,7 @@ from espial.events import Client, Event, Link
 from espial.machine import UNKNOWN, Verdict, judge, rescore
 from espial.vocabulary import EventType
 from tests.builders import an_event
+from tests.clients import labelled
 
 NOW = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
@@ -93,6 +94,18 @@ def test_tools_and_scanners_are_machines(agent: str, type_: EventType) -> None:
 def test_the_platforms_flag_decides_and_then_the_rules(type_: EventType, client: Client, expected: Verdict) -> None:
     """Apple's privacy proxy opens, it does not click; Gmail's proxy hides a person as often as not."""
     assert expected == judge(type_, client)
+
+
+def test_of_a_labelled_set_almost_no_person_is_flagged_and_almost_nothing_else_is() -> None:
+    """At most one person in two hundred; 98 of a hundred that are flagged are machines, and most machines are."""
+    known = labelled()
+    flagged = [one for one in known if judge(one.type, Client(user_agent=one.agent, ip=one.ip)).machine]
+    people, machines = ([one for one in known if one.machine is kind] for kind in (False, True))
+    wronged, caught = ([one for one in flagged if one.machine is kind] for kind in (False, True))
+    assert (len(people) > 300, len(machines) > 150) == (True, True)
+    assert len(wronged) <= 0.005 * len(people), [one.agent for one in wronged]
+    assert len(caught) >= 0.98 * len(flagged)
+    assert len(caught) >= 0.8 * len(machines), [one.agent for one in machines if one not in flagged]
 
 
 def test_an_open_before_the_delivery_is_a_machines() -> None:

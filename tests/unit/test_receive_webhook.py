@@ -152,7 +152,9 @@ def test_other_methods_are_405(method):
 def test_a_platforms_probe_gets_the_answer_its_source_gives(monkeypatch):
     """The handshake comes before the method check, is given the secrets, and queues nothing."""
     source = replace(
-        sources.load("sendgrid"), handshake=lambda delivery, secrets: Reply(body=f"{delivery.method} {len(secrets)}")
+        sources.load("sendgrid"),
+        configured=None,
+        handshake=lambda delivery, secrets: Reply(body=f"{delivery.method} {len(secrets)}"),
     )
     monkeypatch.setattr(sources, "load", lambda _: source)
     world = World()

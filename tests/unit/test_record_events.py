@@ -7,6 +7,7 @@ import json
 from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -137,7 +138,7 @@ def test_a_bug_in_one_delivery_does_not_touch_the_others(world, monkeypatch):
             raise ZeroDivisionError
         return source.normalise(item, arrival)
 
-    monkeypatch.setattr(sources, "load", lambda _name: replace(source, normalise=normalise))
+    monkeypatch.setattr(sources, "load", lambda _name: replace(source, normalise=normalise, configured=None))
     tally = world.record(
         a_delivery([an_item(1), an_item(2), an_item(3)]), a_delivery([an_item(4)], delivery_id="delivery-2")
     )
@@ -302,8 +303,8 @@ def by(queue, notify=None, state=None):
     """The ways back: a queue, what takes notices, and a ledger that says one thing of every file."""
 
     class Ledger:
-        def states(self, _bucket, objects):
-            return {one.key: (state, NOON) for one in objects if state}
+        def entries(self, _bucket, objects):
+            return {one.key: SimpleNamespace(state=state) for one in objects if state}
 
     return WaysBack(queue, notify, cast("Any", Ledger()))
 
@@ -326,7 +327,7 @@ class TestReplay:
         def fails(_item, _arrival):
             raise MalformedItem("not_yet_understood")
 
-        monkeypatch.setattr(sources, "load", lambda _name: replace(source, normalise=fails))
+        monkeypatch.setattr(sources, "load", lambda _name: replace(source, normalise=fails, configured=None))
         world.record(a_delivery([an_item(1)]))
         monkeypatch.undo()
         queue = FakeDeliveryQueue()

@@ -65,13 +65,11 @@ def test_a_bounce_is_told_by_its_type(kind: str, expected: str) -> None:
     assert expected == read(type="bounce", **{"bounce[type]": kind}).type
 
 
-@pytest.mark.parametrize(
-    ("origin", "named", "topic"),
-    [("public", "3", None), ("admin", "3", "list/3"), ("api", "3", "list/3"), ("admin", "0", None)],
-)
-def test_a_subscription_by_others_is_for_its_list_alone(origin: str, named: str, topic: str | None) -> None:
-    """An import must not undo the person's own refusal of everything."""
-    assert topic == read(type="subscribe", initiated_from=origin, list=named).properties.get("topic")
+@pytest.mark.parametrize(("named", "topic"), [("3", "list/3"), ("0", None), ("", None)])
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+def test_joining_and_leaving_are_about_the_list_alone(kind: str, named: str, topic: str | None) -> None:
+    """An import into one list must not undo a refusal of everything, nor is leaving one list a refusal of all."""
+    assert topic == read(type=kind, list=named).properties.get("topic")
 
 
 def test_a_message_of_no_campaign_has_none() -> None:

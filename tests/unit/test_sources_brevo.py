@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +93,18 @@ def test_identity_rests_on_neither_order_nor_spelling(names: list[str], event: s
     item = {**BASE, "event": event}
     plain = {**BASE, "event": "opened" if event == "opened" else "unique_opened"}
     assert BREVO.identity(plain) == BREVO.identity({name: item[name] for name in names})
+
+
+@pytest.mark.parametrize(
+    ("lists", "topics"), [([34, 12], ["list/34", "list/12"]), ([34, 34], ["list/34"]), (34, ["list/34"]), ([], [None])]
+)
+def test_being_added_to_lists_is_about_these_alone(lists: Any, topics: list[str | None]) -> None:
+    """Each addition is an event, whatever else happens in that second, and no consent to all mail."""
+    body = orjson.dumps({**BASE, "event": "list_addition", "list_id": lists})
+    items = BREVO.split(replace(samples.case("brevo", "marketing").delivery, body=body))
+    found = [normalise(BREVO, item, ARRIVAL).event for item in items]
+    assert topics == [event.properties.get("topic") for event in found]
+    assert len(topics) == len({event.event_id for event in found})
 
 
 def test_a_wrong_secret_does_not_cost_events() -> None:

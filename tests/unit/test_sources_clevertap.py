@@ -44,7 +44,11 @@ def test_campaign_person_and_cause_make_the_event_and_the_day_the_occasion() -> 
     """There is neither id nor time: the same call again is a retry of the same event, the next day's is another."""
     (first,) = posted(ADA)
     assert [first.event.event_id] == [record.event.event_id for record in posted(ADA, after=600)]
-    for other in (posted(ADA, after=86_400), posted(ADA, target=8), posted({**ADA, "event_properties": {"cart_id": "c-8"}})):
+    for other in (
+        posted(ADA, after=86_400),
+        posted(ADA, target=8),
+        posted({**ADA, "event_properties": {"cart_id": "c-8"}}),
+    ):
         assert first.event.event_id != other[0].event.event_id
     assert first.event.time_uncertain
 

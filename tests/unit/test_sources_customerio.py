@@ -116,12 +116,17 @@ def test_a_campaign_id_says_what_it_counts(ids: dict[str, int], expected: tuple[
 
 
 def test_a_retry_is_the_same_event_and_another_metric_is_not() -> None:
-    """Customer.io's id decides; without one the delivery, its metric and its second do."""
+    """Delivery, metric and link decide, which every channel tells; Customer.io's id where there is no delivery."""
     item = CASE.items[0]
-    assert ("opened", item["event_id"]) == tuple(CUSTOMERIO.identity(item))
-    bare = {name: value for name, value in item.items() if name != "event_id"}
-    again = {**bare, "timestamp": str(bare["timestamp"]), "data": {**DATA, "proxied": False}}
-    assert CUSTOMERIO.identity(bare) == CUSTOMERIO.identity(again)
+    assert ("opened", DATA["delivery_id"], "") == tuple(CUSTOMERIO.identity(item))
+    again = {**item, "event_id": "other", "timestamp": str(item["timestamp"]), "data": {**DATA, "proxied": False}}
+    assert CUSTOMERIO.identity(item) == CUSTOMERIO.identity(again)
+    assert CUSTOMERIO.identity(item) != CUSTOMERIO.identity({**item, "metric": "clicked"})
+    assert CUSTOMERIO.identity(item) != CUSTOMERIO.identity({**item, "data": {**DATA, "link_id": 7}})
+    of_nothing = {**item, "data": {name: value for name, value in DATA.items() if name != "delivery_id"}}
+    assert ("opened", item["event_id"]) == tuple(CUSTOMERIO.identity(of_nothing))
+    bare = {name: value for name, value in of_nothing.items() if name != "event_id"}
+    assert CUSTOMERIO.identity(bare) == CUSTOMERIO.identity({**bare, "timestamp": str(bare["timestamp"])})
     assert CUSTOMERIO.identity(bare) != CUSTOMERIO.identity({**bare, "metric": "clicked"})
 
 

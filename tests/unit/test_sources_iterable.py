@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from base64 import b64encode
 from dataclasses import replace
@@ -62,11 +63,11 @@ def test_the_offset_stands_apart_from_the_time() -> None:
         {"messageId": "ffffffffffffffffffffffffffffffff"},
         {"createdAt": "2026-01-15 10:00:06 +00:00"},
         {"url": "https://shop.example.com/other"},
-        {"linkId": "9c1d"},
+        {"url": None, "linkUrl": None, "linkId": "9c1d"},
     ],
 )
 def test_what_tells_two_clicks_apart(changed: dict[str, str]) -> None:
-    """No event id is given: message, second and link together are one."""
+    """No event id is given: message, second and the link's address together are one, else its id."""
     assert read().event_id != read(**changed).event_id
 
 
@@ -111,13 +112,26 @@ def test_made_up_addresses_are_nobodys() -> None:
     assert (None, "cust-1001") == (person.email, person.external_id)
 
 
-def test_a_subscription_is_about_what_it_names_alone() -> None:
-    """A sign-up for one list must not undo a refusal of everything; a refusal counts for all."""
-    assert (
-        "types/7 lists/12,13" == read("emailSubscribe", emailListIds=[13, 12], messageTypeIds=[7]).properties["topic"]
-    )
-    assert "topic" not in read("emailSubscribe", emailListIds=[]).properties
-    assert "topic" not in read("emailUnSubscribe", emailListIds=[12]).properties
+@pytest.mark.parametrize(
+    ("named", "topics"),
+    [
+        ({"emailListIds": [13, 12], "messageTypeIds": [7]}, ["type/7", "list/13", "list/12"]),
+        ({"emailListIds": [12, 12]}, ["list/12"]),
+        ({"emailListIds": [12], "channelIds": [2598]}, [None]),
+        ({"emailListIds": []}, [None]),
+        ({"emailListIds": "12"}, [None]),
+    ],
+)
+@pytest.mark.parametrize("name", ["emailSubscribe", "emailUnSubscribe"])
+def test_joining_and_leaving_are_about_what_is_named(
+    name: str, named: dict[str, Any], topics: list[str | None]
+) -> None:
+    """Leaving one list is no refusal of all mail, nor joining one its end; a message channel is all of it."""
+    item = {**ITEM, "eventName": name, "dataFields": {**ITEM["dataFields"], "channelIds": [], **named}}
+    items = ITERABLE.split(replace(CASE.delivery, body=json.dumps(item).encode()))
+    found = [normalise(ITERABLE, one, CASE.arrival).event for one in items]
+    assert topics == [event.properties.get("topic") for event in found]
+    assert len(topics) == len({event.event_id for event in found})
 
 
 @pytest.mark.parametrize(("flag", "expected"), [(True, True), (False, False), (None, None), ("true", None)])

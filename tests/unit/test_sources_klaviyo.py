@@ -119,7 +119,7 @@ def test_an_id_counts_under_its_topic() -> None:
         ("event:klaviyo.received_email", ("delivered", "email")),
         ("event:klaviyo.sent_sms", ("replied", "sms")),
         ("event:klaviyo.received_sms", ("delivered", "sms")),
-        ("event:klaviyo.failed_to_deliver_sms", ("bounced", "sms")),
+        ("event:klaviyo.failed_to_deliver_sms", ("failed", "sms")),
         ("event:klaviyo.manually_suppressed_from_email_marketing", ("unsubscribed", "email")),
         ("event:shopify.placed_order", ("custom", "none")),
         ("event:klaviyo.something_new", ("unknown", "none")),

@@ -88,6 +88,13 @@ def test_the_payload_may_be_no_json(payload: str, expected: dict[str, Any]) -> N
     assert expected == read(Payload=payload).properties
 
 
+@pytest.mark.parametrize(("named", "topic"), [(20, "list/20"), ("20", "list/20"), (0, None), ("", None)])
+def test_leaving_a_list_is_leaving_that_list(named: Any, topic: str | None) -> None:
+    """Where none is named, or by number 0, it is leaving everything; metadata says nothing about it."""
+    assert topic == read(event="unsub", mj_list_id=named).properties.get("topic")
+    assert "topic" not in read(event="open", mj_list_id=20).properties
+
+
 @given(st.permutations([*BASE, "url", "CustomID"]))
 def test_identity_rests_on_what_a_retry_repeats(names: list[str]) -> None:
     """Order says nothing; another link is another click."""

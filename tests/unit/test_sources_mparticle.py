@@ -134,6 +134,24 @@ def test_opting_out_of_tracking_is_no_word_about_messages() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "told", "expected"),
+    [
+        ("emailBounce", {"recipientState": "SoftBounce"}, ("soft_bounced", None)),
+        ("emailBounce", {"recipientState": "HardBounce"}, ("bounced", None)),
+        ("bounce", {"type": "blocked"}, ("blocked", None)),
+        ("bounce", {"type": "bounce"}, ("bounced", None)),
+        ("group_unsubscribe", {"asm_group_id": 42}, ("unsubscribed", "42")),
+        ("group_resubscribe", {"asm_group_id": "42"}, ("subscribed", "42")),
+        ("unsubscribe", {}, ("unsubscribed", None)),
+    ],
+)
+def test_a_partners_own_words_refine_its_events(name: str, told: dict[str, Any], expected: tuple[str, Any]) -> None:
+    """No address is written off for a full mailbox, nor all mail refused with one group of it."""
+    event = read("custom_event", "partner", event_name=name, custom_attributes=told)
+    assert expected == (event.type, event.properties.get("topic"))
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("emailBounce", "bounced"),

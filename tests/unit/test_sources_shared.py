@@ -60,8 +60,7 @@ def standard(body: bytes, most: int = MOST_FIELDS) -> list[tuple[str, str]] | No
 def ours(body: bytes, most: int = MOST_FIELDS) -> list[tuple[str, str]] | None:
     try:
         return form(posted(body), most)
-    except MalformedDelivery as exc:
-        assert "not_a_form" == exc.reason
+    except MalformedDelivery:
         return None
 
 
@@ -76,7 +75,7 @@ def ours(body: bytes, most: int = MOST_FIELDS) -> list[tuple[str, str]] | None:
 @example("a=%C3é&b=1".encode())
 @example(b"a%=&&=b&c=d=e;f")
 def test_a_form_is_read_as_the_standard_library_reads_it(body: bytes) -> None:
-    """Plus signs, escapes, malformed ones too, blanks and characters outside ASCII: the same pairs, or refused alike."""
+    """Plus signs, escapes, also malformed, blanks, characters outside ASCII: the same pairs, or refused alike."""
     assert standard(body) == ours(body)
 
 

@@ -87,5 +87,8 @@ def retry_after(exc: TryAgain) -> dict[str, str]:
 
 
 def url_of(request: Request, url: str) -> str:
-    """The URL the sender called, with its query as sent. `url` is the configured one: the event's may be a proxy's."""
-    return f"{url}?{request.query}" if request.query else url
+    """The URL the sender called, with its query as sent. `url` is the configured one: the event's may be a proxy's.
+
+    A query that was configured with it is the one that the sender repeats.
+    """
+    return f"{url.partition('?')[0]}?{request.query}" if request.query else url

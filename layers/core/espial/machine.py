@@ -44,7 +44,7 @@ _TOOLS = re.compile(
         |apache-httpclient|java|ruby|php|okhttp-scanner|scrapy|postmanruntime)/
     | \b(?:headlesschrome|phantomjs|selenium|puppeteer|playwright)\b
     | (?<!cu)bot(?:\b|[/_-])            # not Cubot, which makes telephones
-    | \b(?:crawler|spider|slurp)\b
+    | (?:crawler|spider|slurp)\b
     | (?:link|url|bing|skypeuri)preview | facebookexternalhit | google-(?:safety|read-aloud|inspectiontool)
     | \b(?:barracuda|proofpoint|mimecast|forcepoint|fireeye|trendmicro|cloudmark|cisco-?ironport|symantec|sophos)
     """,

@@ -13,6 +13,7 @@ from espial.errors import MalformedItem
 from espial.events import Event, encode, event_id, home_key
 from espial.machine import by_rule
 from espial.sources import EventFields, Source
+from espial.sources._shared import text
 from espial.vocabulary import EventType
 
 
@@ -26,9 +27,19 @@ class Recordable(NamedTuple):
 
 _record = tuple.__new__  # what a named tuple's own constructor calls, without the constructor
 _OPENED, _CLICKED = EventType.OPENED, EventType.CLICKED
+_REFINED = (_OPENED, _CLICKED, EventType.SUBSCRIBED, EventType.UNSUBSCRIBED)
 _SEPARATOR = "\x1f"
 AHEAD = timedelta(minutes=10)
 """How far a sender's clock may run ahead of ours before its time is not believed."""
+
+
+def _refine(kind: EventType, fields: EventFields) -> None:
+    """By whom an open or click was, and what a choice is about."""
+    engaged = kind is _OPENED or kind is _CLICKED
+    if engaged and "client" in fields:
+        _say_by_whom(fields)
+    if "topic" in fields or not engaged:
+        _say_of_what(fields)
 
 
 def _say_by_whom(fields: EventFields) -> None:
@@ -42,6 +53,21 @@ def _say_by_whom(fields: EventFields) -> None:
         fields["client"] = {**client, "machine": found.machine, "machine_reason": found.reason}
 
 
+def _say_of_what(fields: EventFields) -> None:
+    """The topic that the platform names. The sender's metadata of that name must not narrow a refusal of everything."""
+    topic, properties = text(fields.pop("topic", None)), fields.get("properties", {})
+    if type(properties) is not dict:
+        return  # refused with the rest of what breaks the contract
+    said = {name: value for name, value in properties.items() if name != "topic"}
+    if "topic" in properties:
+        if topic is not None and topic == text(properties["topic"]):
+            return
+        said["metadata_topic"] = properties["topic"]
+    if topic is not None:
+        said["topic"] = topic
+    fields["properties"] = said
+
+
 def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = None) -> Recordable:
     """Map, identify, check against the contract and serialise one item.
 
@@ -52,8 +78,8 @@ def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = No
     platform, connection, received_at = source.name, arrival.connection, arrival.received_at
     fields = source.normalise(item, arrival)
     kind = fields["type"]
-    if (kind is _OPENED or kind is _CLICKED) and "client" in fields:
-        _say_by_whom(fields)
+    if kind in _REFINED or "topic" in fields:
+        _refine(kind, fields)
     if "identified_at" in fields:
         identified_at = fields.pop("identified_at")
     elif "time_uncertain" in fields:

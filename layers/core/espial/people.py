@@ -126,7 +126,8 @@ def of_event(event: Event) -> Profile:
     map such as `{"email": true, "email/offers": false}`. `properties.known_consent` is such a map that the sender had
     on file: a refusal counts as if said with the event, an agreement only where nothing else was ever said, since a
     copy from before the person opted out must not opt them in again. A subscription is about `properties.topic` (or the
-    group that a platform's group event names) on `properties.channel`, else the event's own channel.
+    group that a platform's group event names) on the event's own channel, or where that is none of messages, such as
+    `web`, on `properties.channel`, else on email.
     """
     said = _presented(event) if event.type in _PRESENTING else NOTHING
     if event.type in (EventType.SUBSCRIBED, EventType.UNSUBSCRIBED):
@@ -172,7 +173,8 @@ def _traits(event: Event) -> Mapping[str, Any]:
 
 
 def _channel(event: Event) -> str:
-    named = event.properties.get("channel", event.channel)
+    """The event's own; of what came over none, such as a form on a site, the one it names. Metadata is not asked."""
+    named = event.channel if event.channel in _CHANNELS else event.properties.get("channel")
     return named if named in _CHANNELS else "email"
 
 

@@ -1,4 +1,4 @@
-"""What the recording functions tell of a batch: metrics of few dimensions, and failures without anybody's data."""
+"""What functions behind the queues tell of a batch: metrics of few dimensions, failures without anybody's data."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def count_outcomes(tally: Tally) -> None:
             metric.add_dimension("platform", platform)
             metric.add_dimension("reason" if verdict in ("quarantined", "retried") else "type", what)
     metrics.add_metric("items.quarantined", MetricUnit.Count, tally.totals().get("quarantined", 0))
+
+
+def count_runs(tally: Mapping[tuple[str, str], int]) -> None:
+    """Metrics `run.<outcome>` by trigger, of (trigger, outcome) -> runs."""
+    for (trigger, outcome), count in tally.items():
+        with single_metric(name=f"run.{outcome}", unit=MetricUnit.Count, value=count, namespace="Espial") as metric:
+            metric.add_dimension("trigger", trigger)
 
 
 def log_failures(message: str, failures: Mapping[str, Exception]) -> None:

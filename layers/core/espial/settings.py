@@ -44,6 +44,7 @@ class RecordEventsSettings(Settings):
 class PublishEventsSettings(Settings):
     """What publish_events reads; `publish_everything` is `true` or `false`."""
 
+    events_table: str
     event_bus: str
     store_bucket: str
     publish_everything: str

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from espial.exports.files import ChunkQueue, ExportLedger, ExportObjects
+    from espial.ledger import Ledger
     from espial.ports import (
         Claims,
         Connections,
@@ -205,16 +206,19 @@ def splitter(settings: SplitExportSettings | SweepExportsSettings, now: datetime
 def chunk_recorder(settings: RecordExportSettings, now: datetime, time_left: Callable[[], float]) -> ChunkRecorder:
     """Records chunks of export files; `now` and `time_left` (ms) are this invocation's."""
     from espial.services.record_export import ChunkRecorder
+    from espial.stores.resumes import S3Resumes
 
     return ChunkRecorder(
         connections=connections(settings.store_bucket),
         objects=export_objects(),
         ledger=export_ledger(settings.events_table),
+        balance=ledger(settings.events_table),
         queue=chunk_queue(settings.chunk_queue_url),
         store=events_table(settings.events_table),
         quarantine=quarantine(settings.store_bucket),
         now=now,
         time_left=time_left,
+        resumes=lambda file: S3Resumes(client("s3"), settings.store_bucket, file),
     )
 
 
@@ -347,3 +351,11 @@ def puller(settings: PullEventsSettings) -> Puller:
         positions=StreamPositions(client("dynamodb"), settings.events_table),
         queue=SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket),
     )
+
+
+@cache
+def ledger(table: str) -> Ledger:
+    """What came in and what became of it: noting is an everyday call, reading goes through the SDK."""
+    from espial.stores.ledger_table import LedgerTable
+
+    return LedgerTable(light("dynamodb"), table)

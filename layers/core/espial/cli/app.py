@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from espial.cli import apply, conformance, events, exports, quarantine, republish, sample, secrets, templates
+from espial.cli import apply, conformance, events, exports, ledger, quarantine, republish, sample, secrets, templates
 from espial.cli.output import complain
 from espial.cli.stack import Stack
 from espial.errors import EspialError, InvalidDefinition
@@ -76,6 +76,7 @@ app.command("events")(events.events)
 app.command("explain")(events.explain)
 app.command("messages")(events.messages)
 app.add_typer(quarantine.app, name="quarantine")
+app.command("ledger")(ledger.ledger)
 app.command("republish")(republish.republish)
 app.command("preview")(templates.preview)
 app.command("conformance")(conformance.conformance)

@@ -17,6 +17,7 @@ from espial.stores.delivery_queue import SqsDeliveryQueue
 from espial.stores.events_table import EventsTable
 from espial.stores.export_ledger import DynamoExportLedger
 from espial.stores.export_objects import S3Objects
+from espial.stores.ledger_table import LedgerTable
 from espial.stores.past_events import PastEvents
 from espial.stores.people_table import DecisionsTable, PeopleTable
 from espial.stores.quarantine import S3Quarantine
@@ -52,6 +53,10 @@ def export_ledger(stack: Stack) -> DynamoExportLedger:
     return DynamoExportLedger(stack.client("dynamodb"), stack.events_table)
 
 
+def ledger(stack: Stack) -> LedgerTable:
+    return LedgerTable(stack.client("dynamodb"), stack.events_table)
+
+
 def export_objects(stack: Stack) -> S3Objects:
     return S3Objects(stack.client("s3"))
 
@@ -76,10 +81,11 @@ def ways_back(stack: Stack) -> Iterator[WaysBack]:
         closing(AwsClient("s3", region, credentials=credentials)) as s3,
     ):
         queue = SqsDeliveryQueue(sqs, stack.raw_queue_url, s3, stack.store_bucket)
-        yield WaysBack(queue, partial(_notify, stack), export_ledger(stack))
+        yield WaysBack(queue, partial(notify, stack), export_ledger(stack))
 
 
-def _notify(stack: Stack, body: str) -> None:
+def notify(stack: Stack, body: str) -> None:
+    """Put a notice of a file on NoticeQueue."""
     stack.client("sqs").send_message(QueueUrl=stack.notice_queue_url, MessageBody=body)
 
 

@@ -1,6 +1,6 @@
 """Bucket exports: containers that turn an object's bytes into rows, in pieces, with bounded memory (DESIGN 4).
 
-A container is one module, `exports/<kind>.py`, with `open_container(source) -> Container`, and one line in
+A container is one module, `exports/<kind>.py`, with `open_container(source, key, layout) -> Container`, and one line in
 `_CONTAINERS`. It reads the object by bounded ranges only, so that an object of any size costs the same memory.
 """
 
@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from espial.errors import Malformed
+from espial.sources import Layout
 
 
 class RangeSource(Protocol):
@@ -48,7 +49,7 @@ class Mark(NamedTuple):
 
 
 def folded(column: str) -> str:
-    """A column's name as rows have it: letters and digits in lower case, so that `Send ID`, `SendID`, `send_id` agree."""
+    """A column's name as rows have it: letters and digits in lower case: `Send ID`, `SendID` and `send_id` agree."""
     return "".join(filter(str.isalnum, column)).lower()
 
 
@@ -89,31 +90,46 @@ class Container(Protocol):
         ...
 
 
-_CONTAINERS = {b"Obj\x01": "avro"}
-"""First bytes -> module. Content decides; a name only when the content is not known (bucket-exports B0)."""
-
-_KNOWN_BY_SIGHT = {
+_CONTAINERS = {
+    b"Obj\x01": "avro",
     b"PAR1": "parquet",
-    b"PARE": "encrypted parquet",
+    b"PARE": "parquet",
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "zip",
-    b"{": "json",
-    b"[": "json",
+    b"PK\x05\x06": "zip",
+}
+"""First bytes -> module. Content decides; what begins with none of these is text (bucket-exports B0)."""
+
+_KNOWN_BY_SIGHT = {
+    b"ORC": "ORC",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstandard",
+    b"\xfd7zXZ": "xz",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "RAR",
+    b"-----BEGIN PGP": "PGP",
 }
 
 
-def open_container(source: RangeSource, key: str) -> Container:
-    """Recognise and open an export file.
+def open_container(source: RangeSource, key: str, layout: Layout) -> Container:
+    """Recognise and open an export file; `layout` is what its platform knows of it.
 
-    Raises Malformed: `unsupported_container` for a format that Espial does not read, or the container's own reason
-    when its header is unreadable.
+    Raises Malformed: `unsupported_container` for a format that Espial does not read, `empty_file`, or the container's
+    own reason when its beginning is unreadable.
     """
-    first = source.read(0, min(64, source.size))
+    if not source.size:
+        raise Malformed("empty_file", "no byte")
+    kind = recognised(source.read(0, min(64, source.size)))
+    container: Container = import_module(f"espial.exports.{kind}").open_container(source, key, layout)
+    return container
+
+
+def recognised(first: bytes) -> str:
+    """The module for what begins like this. Raises Malformed unsupported_container."""
     for magic, kind in _CONTAINERS.items():
-        if first.startswith(magic) or key.endswith(f".{kind}"):
-            container: Container = import_module(f"espial.exports.{kind}").open_container(source)
-            return container
-    looks = next(
-        (name for magic, name in _KNOWN_BY_SIGHT.items() if first.lstrip().startswith(magic)), "delimited text"
-    )
-    raise Malformed("unsupported_container", f"looks like {looks}; readable: {', '.join(_CONTAINERS.values())}")
+        if first.startswith(magic):
+            return kind
+    for magic, looks in _KNOWN_BY_SIGHT.items():
+        if first.startswith(magic):
+            raise Malformed("unsupported_container", f"{looks}; readable: {', '.join(_CONTAINERS.values())}, text")
+    return "text"

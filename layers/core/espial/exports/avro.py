@@ -28,6 +28,7 @@ from isal import isal_zlib
 
 from espial.errors import Malformed
 from espial.exports import Damage, Mark, RangeSource, Row
+from espial.sources import Layout
 
 MAGIC = b"Obj\x01"
 SYNC_BYTES = 16
@@ -160,6 +161,7 @@ class AvroFile:
     """An opened Avro file: its writer's schema, codec and sync marker."""
 
     kind = "avro"
+    columns: Mapping[str, str] = {}
 
     def __init__(self, source: RangeSource, metadata: Mapping[str, bytes], sync: bytes, data_start: int) -> None:
         codec = metadata.get("avro.codec", b"null").decode("utf-8", "replace")
@@ -294,7 +296,7 @@ class AvroFile:
             raise ValueError(f"{len(data) - stream.tell()} bytes are left over")
 
 
-def open_container(source: RangeSource) -> AvroFile:
+def open_container(source: RangeSource, _key: str = "", _layout: Layout | None = None) -> AvroFile:
     """Read the header. Raises Malformed: bad_magic, truncated_header, bad_header, bad_schema, unsupported_codec."""
     length = _FIRST_READ
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -42,12 +43,16 @@ class ExportFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One byte range of a file, as on ChunkQueue. `handoffs` counts how often it came back without having moved on."""
+    """One byte range of a file, as on ChunkQueue.
+
+    `round` is which reading of the whole file it belongs to; `handoffs` how often it came back without having moved on.
+    """
 
     file: ExportFile
     number: int
     start: int
     end: int
+    round: int = 0
     handoffs: int = 0
 
     def to_json(self) -> str:
@@ -61,30 +66,57 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Counts(NamedTuple):
-    """What became of rows. After a crash, rows that were recorded but not checkpointed come again as duplicates."""
+    """What became of rows. After a crash, rows that were recorded but not checkpointed come again as duplicates.
+
+    A row is one report as a rule; it may be several, or none (`ignored`). Every report is recorded, a duplicate, a
+    conflict or refused; `damages` are stretches that gave no rows. `reasons` says how often each refused or damaged.
+    """
 
     rows: int = 0
     recorded: int = 0
     duplicates: int = 0
     conflicts: int = 0
     refused: int = 0
+    ignored: int = 0
     damages: int = 0
+    reasons: Mapping[str, int] = {}
+
+    def numbers(self) -> dict[str, int]:
+        """Everything but the reasons."""
+        return dict(zip(self._fields[:-1], self[:-1], strict=True))
 
     def plus(self, other: Counts) -> Counts:
-        """Field by field."""
-        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+        """Field by field, reason by reason."""
+        numbers = (a + b for a, b in zip(self[:-1], other[:-1], strict=True))
+        return Counts._make((*numbers, dict(Counter(self.reasons) + Counter(other.reasons))))
 
 
 class Progress(NamedTuple):
-    """How far a chunk is: everything before `place` is dealt with (None: not begun), with these counts."""
+    """How far a chunk is: everything before `place` is dealt with (None: not begun), with these counts.
+
+    `place` is the container's own; `reached` is the byte of the object up to which it has read, for whoever looks on.
+    """
 
     place: int | None = None
     counts: Counts = Counts()
     done: bool = False
+    reached: int = 0
+
+
+DONE = frozenset({"done", "done_with_refusals"})
+"""States of a file that was read to its end."""
+
+ENDED = DONE | {"failed"}
+"""States in which nothing more happens by itself."""
 
 
 class FileState(NamedTuple):
-    """A file's ledger entry. `state` is planned, queued, done or failed; `edges` are its chunks' starts."""
+    """A file's ledger entry; `edges` are its chunks' starts.
+
+    `state` is planned, queued, ignored (no data; `reason` why) or one of ENDED: every file with data ends as done, as
+    done_with_refusals (something in it could not be read) or as failed (with a `reason`). `counts` are those of the
+    finished chunks. `round` counts how often it was read again from its start, `begun_at` is when this one was planned.
+    """
 
     file: ExportFile
     state: str
@@ -93,15 +125,24 @@ class FileState(NamedTuple):
     counts: Counts
     updated_at: datetime
     reason: str = ""
+    round: int = 0
+    begun_at: datetime | None = None
 
     def unfinished(self) -> list[Chunk]:
         """The chunks still to be read."""
         ends = (*self.edges[1:], self.file.size)
         return [
-            Chunk(file=self.file, number=number, start=start, end=end)
+            Chunk(file=self.file, number=number, start=start, end=end, round=self.round)
             for number, (start, end) in enumerate(zip(self.edges, ends, strict=False))  # no edges, no chunks
             if number not in self.finished
         ]
+
+
+class Moved(NamedTuple):
+    """A chunk's progress and when it was last made."""
+
+    progress: Progress
+    at: datetime
 
 
 class Listed(NamedTuple):
@@ -134,8 +175,8 @@ class ExportLedger(Protocol):
 
     def find(self, file: ExportFile) -> FileState | None: ...
 
-    def states(self, bucket: str, objects: Sequence[Listed]) -> Mapping[str, tuple[str, datetime]]:
-        """Key -> (state, updated_at) of those listed objects that have an entry for their etag."""
+    def entries(self, bucket: str, objects: Sequence[Listed]) -> Mapping[str, FileState]:
+        """Key -> entry of those listed objects that have one for their etag."""
         ...
 
     def is_stale(self, notice: Notice, now: datetime) -> bool:
@@ -150,7 +191,7 @@ class ExportLedger(Protocol):
         ...
 
     def queued(self, file: ExportFile, now: datetime) -> None:
-        """Its chunks are on the queue."""
+        """The chunks of a planned file are on the queue."""
         ...
 
     def settle(self, file: ExportFile, now: datetime) -> FileState | None:
@@ -161,14 +202,30 @@ class ExportLedger(Protocol):
         """Enter the file as failed, unless it is done."""
         ...
 
+    def ignore(self, file: ExportFile, reason: str, now: datetime) -> None:
+        """Enter the file as one that holds no data, unless it is done."""
+        ...
+
+    def resume(self, file: ExportFile, now: datetime) -> bool:
+        """Have a file that is not done planned again where it stands; False if it is done."""
+        ...
+
+    def redo(self, file: ExportFile, now: datetime) -> bool:
+        """Have a file planned again from its start, in a new round; False if it is planned or queued."""
+        ...
+
     def progress(self, chunk: Chunk) -> Progress: ...
+
+    def moved(self, chunks: Sequence[Chunk]) -> Mapping[int, Moved]:
+        """Number -> progress of those chunks of one file that were begun."""
+        ...
 
     def advance(self, chunk: Chunk, before: Progress, after: Progress, now: datetime) -> bool:
         """Write place and counts together if the chunk still stands at `before`; False if someone else moved it."""
         ...
 
     def finish(self, chunk: Chunk, counts: Counts, now: datetime) -> FileState | None:
-        """Add a done chunk to its file, once, then `settle` it."""
+        """Add a done chunk to its file, once and in its own round, then `settle` it."""
         ...
 
     def sweep_position(self, bucket: str) -> str:
@@ -186,16 +243,40 @@ class ChunkQueue(Protocol):
         ...
 
 
-class FileSource(NamedTuple):
-    """One version of an object as the containers read it."""
+class Resumes(Protocol):
+    """What a container keeps of its own state, to go on from there instead of reading everything again.
 
-    objects: ExportObjects
-    file: ExportFile
+    A help and no more: what cannot be kept is forgotten, what is not there is None, and neither is an error.
+    """
 
-    @property
-    def size(self) -> int:
-        return self.file.size
+    def save(self, name: str, state: bytes, /) -> None: ...
+
+    def load(self, name: str, /) -> bytes | None: ...
+
+
+class NoResumes:
+    """Forgets everything."""
+
+    def save(self, _name: str, _state: bytes, /) -> None:
+        """Nothing is kept."""
+
+    def load(self, _name: str, /) -> bytes | None:
+        """Nothing is there."""
+        return None
+
+
+class FileSource:
+    """One version of an object as the containers read it. `reached` is the end of the furthest read."""
+
+    def __init__(self, objects: ExportObjects, file: ExportFile, resumes: Resumes | None = None) -> None:
+        self._objects = objects
+        self._file = file
+        self.size = file.size
+        self.resumes: Resumes = NoResumes() if resumes is None else resumes
+        self.reached = 0
 
     def read(self, start: int, end: int) -> bytes:
         """Exactly the bytes [start, end)."""
-        return self.objects.read(self.file, start, end)
+        data = self._objects.read(self._file, start, end)
+        self.reached = max(self.reached, end)
+        return data

@@ -23,12 +23,14 @@ class Published:
     """What became of a batch of stream records.
 
     `counts` by (verdict, event type), the verdict one of published, unwanted, backfill, failed, unreadable.
-    `failed` and `unreadable` hold sequence numbers, in the stream's order.
+    `failed` and `unreadable` hold sequence numbers, in the stream's order. `said` is for the ledger: what became of
+    each event that is done with.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    said: list[tuple[Event, str]] = field(default_factory=list)
 
     def totals(self) -> dict[str, int]:
         """Verdict -> events, for the log."""
@@ -98,6 +100,7 @@ def publish(records: Iterable[StreamRecord], *, bus: EventBus, wanted: frozenset
             continue
         if verdict := stays_off(event, wanted):
             outcome.counts[verdict, event.type.value] += 1
+            outcome.said.append((event, verdict))
         else:
             sequences[id(event)] = change["SequenceNumber"]
             chosen.append(event)
@@ -107,4 +110,6 @@ def publish(records: Iterable[StreamRecord], *, bus: EventBus, wanted: frozenset
         outcome.counts["failed" if refused else "published", event.type.value] += 1
         if refused:
             outcome.failed.append(sequences[id(event)])
+        else:
+            outcome.said.append((event, "published"))
     return outcome

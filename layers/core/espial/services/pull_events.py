@@ -32,6 +32,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds between two attempts to connect; each pause is twice the one before."""
 SHORTEST = 1.0
 """Seconds that are worth an attempt to connect."""
+_TELLS_OFFSET = f'"{OFFSET_UPDATE}"'.encode()
 
 
 class Clock(NamedTuple):
@@ -185,7 +186,7 @@ class _Reading:
 
 
 def batches(lines: Iterable[bytes], monotonic: Callable[[], float]) -> Iterator[Batch]:
-    """The stream's lines, packed; an empty one, which says that nothing more is waiting, closes a batch.
+    """The stream's lines, packed; an empty one, or an offset alone, says that nothing more waits and closes a batch.
 
     Raises what `lines` raises, after what came whole before that.
     """
@@ -199,7 +200,8 @@ def batches(lines: Iterable[bytes], monotonic: Callable[[], float]) -> Iterator[
                 waiting.append(line)
                 size += len(line)
             full = len(waiting) >= MOST_LINES or size >= MOST_BYTES
-            if waiting and (full or not line or monotonic() - since >= PATIENCE_SECONDS):
+            idle = not line or _TELLS_OFFSET in line
+            if waiting and (full or idle or monotonic() - since >= PATIENCE_SECONDS):
                 yield _batch(waiting)
                 waiting, size = [], 0
     except (TryAgain, Refused) as exc:

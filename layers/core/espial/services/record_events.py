@@ -65,7 +65,9 @@ def record(
     def reports() -> Iterator[Report]:
         for delivery, raw in _archived(archive, deliveries, tally):
             try:
-                yield from _reports(delivery, raw, connections)
+                for report in _reports(delivery, raw, connections):
+                    tally.received[delivery.delivery_id] += 1
+                    yield report
             except (MalformedDelivery, UnknownConnection, TooLarge) as exc:
                 refuse(_entry(delivery, raw, exc, now), delivery)
             except Exception as exc:  # noqa: BLE001  its neighbours go on; it is retried and ends in the dead-letter queue
@@ -77,7 +79,7 @@ def record(
         except Exception as exc:  # noqa: BLE001  without its place in quarantine the delivery is not dealt with
             _fail(delivery, exc, tally)
         else:
-            _count(delivery, "quarantined", entry.reason, tally)
+            _whole(delivery, "quarantined", entry.reason, tally)
 
     return Recorder(store, quarantine, now).record(reports(), tally)
 
@@ -137,8 +139,10 @@ def _entry(delivery: RawDelivery, raw: str, error: Exception, now: datetime) -> 
 
 def _fail(delivery: RawDelivery, error: Exception, tally: Tally) -> None:
     tally.fail(delivery.delivery_id, error)
-    _count(delivery, "retried", type(error).__name__, tally)
+    _whole(delivery, "retried", type(error).__name__, tally)
 
 
-def _count(delivery: RawDelivery, verdict: str, what: str, tally: Tally) -> None:
-    tally.counts[Outcome(delivery.platform, delivery.connection, verdict, what)] += 1
+def _whole(delivery: RawDelivery, verdict: str, what: str, tally: Tally) -> None:
+    """What became of a delivery whose items nobody knows: it counts as one."""
+    tally.received[delivery.delivery_id] += 1
+    tally.count(delivery.delivery_id, Outcome(delivery.platform, delivery.connection, verdict, what))

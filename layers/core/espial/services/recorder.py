@@ -51,11 +51,19 @@ class Tally:
     """The balance of a batch: every item is counted once (goal 27).
 
     `verdict` is one of new, duplicate, conflict, quarantined, retried. `failures` names each origin that
-    has to be retried and why.
+    has to be retried and why. For the ledger: `received`, origin -> items before anything is done with them, where
+    whoever reads them counts them; and `said`, origin, outcome and (where it is stored) event id of every item.
     """
 
     counts: Counter[Outcome] = field(default_factory=Counter)
     failures: dict[str, Exception] = field(default_factory=dict)
+    received: Counter[str] = field(default_factory=Counter)
+    said: list[tuple[str, Outcome, str]] = field(default_factory=list)
+
+    def count(self, origin: str, outcome: Outcome, event_id: str = "") -> None:
+        """What became of one item of the origin."""
+        self.counts[outcome] += 1
+        self.said.append((origin, outcome, event_id))
 
     def fail(self, origin: str, error: Exception) -> None:
         """The origin has to be retried; the first reason is kept."""
@@ -138,7 +146,8 @@ class Recorder:
         for (report, ready), verdict in zip(batch, verdicts, strict=True):
             match verdict:
                 case Recorded():
-                    self._count(report, verdict.value, ready.event.type.value, tally)
+                    event = ready.event
+                    self._count(report, verdict.value, event.type.value, tally, event.event_id)
                 case MalformedItem():
                     self._refuse(report, verdict, tally)
                 case TryAgain():
@@ -178,5 +187,6 @@ class Recorder:
         self._count(report, "retried", type(error).__name__, tally)
 
     @staticmethod
-    def _count(report: Report, verdict: str, what: str, tally: Tally) -> None:
-        tally.counts[Outcome(report.source.name, report.arrival.connection.name, verdict, what)] += 1
+    def _count(report: Report, verdict: str, what: str, tally: Tally, event_id: str = "") -> None:
+        outcome = Outcome(report.source.name, report.arrival.connection.name, verdict, what)
+        tally.count(report.origin, outcome, event_id)

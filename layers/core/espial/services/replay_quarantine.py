@@ -11,7 +11,7 @@ import msgspec
 
 from espial.deliveries import RawDelivery
 from espial.errors import Refused
-from espial.exports.files import ExportLedger, Listed
+from espial.exports.files import DONE, ExportLedger, Listed
 from espial.exports.notices import Notice, message
 from espial.ports import DeliveryQueue, Quarantine, Quarantined
 from espial.services.record_events import REPLAYED
@@ -50,11 +50,12 @@ def _message(entry: Quarantined, ledger: ExportLedger) -> str:
         said = content["message"]
         return said if isinstance(said, str) else json.dumps(said)
     bucket, key, etag = content["bucket"], content["key"], content["etag"]
-    state, _ = ledger.states(bucket, [Listed(key, etag, 0, entry.quarantined_at)]).get(key, ("", None))
-    if state == "done":
+    state = ledger.entries(bucket, [Listed(key, etag, 0, entry.quarantined_at)]).get(key)
+    if state and state.state in DONE:
         raise Refused(
             "nothing_to_replay",
-            f"the rest of the file was recorded: have this part dropped again under a new key: {content['raw']}",
+            f"the rest of the file was recorded: `espial exports redo {key}` once it can be read, or have this part "
+            f"dropped again under a new key: {content['raw']}",
         )
     return message(Notice(bucket=bucket, key=key, etag=etag, version_id=content["version_id"]))
 
@@ -75,4 +76,6 @@ def _delivery(entry: Quarantined, mode: str | None) -> RawDelivery:
             method=REPLAYED,
             mode=mode or content["mode"],
         )
+    if "key" in content:
+        raise Refused("nothing_to_replay", f"a row of a file: `espial exports redo {content['key']}` reads it again")
     raise Refused("nothing_to_replay", f"replay what it came from: {content.get('raw')}")

@@ -1,32 +1,52 @@
 """Notice of a new object -> recognised, planned, entered in the ledger -> chunks on ChunkQueue.
 
-Whatever is repeated is harmless: a notice that comes again, even after a crash in between, sends again only the
-chunks that are not finished, and rows recorded twice are duplicates.
+Whatever is repeated is harmless: a notice that comes again sends only chunks that are not finished, and only if it had
+not come to that before or nothing has moved for so long that they must be lost. Rows recorded twice are duplicates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from espial import sources
 from espial.deliveries import Connection
 from espial.errors import Malformed, MalformedDelivery, UnknownConnection
-from espial.exports import open_container
-from espial.exports.files import ChunkQueue, ExportFile, ExportLedger, ExportObjects, FileSource, Unavailable
+from espial.exports import Container, open_container
+from espial.exports.files import (
+    DONE,
+    ChunkQueue,
+    ExportFile,
+    ExportLedger,
+    ExportObjects,
+    FileSource,
+    FileState,
+    Unavailable,
+)
 from espial.exports.notices import Notice, ignored, parse
 from espial.ports import Connections, Quarantine, Quarantined
 from espial.services.recorder import entry_id
 from espial.sources import Source
 
 PREFIX = "exports"
+NOT_DATA = "not_data"
+
 TARGET_BYTES = 64 << 20
 """Of a chunk: a minute or two of work at 50,000 rows a second and core, so that a retry costs little."""
 
+BACKFILL = "backfill"
+"""The folder of a connection whose files are history: recorded, and nothing fires."""
+
+LOST = timedelta(hours=1)
+"""A file on the queue of which no chunk has moved for so long is put there again."""
+
 
 class Split(NamedTuple):
-    """What became of a notice: `outcome` is ignored, stale, unavailable, refused, repeated or queued; `reason` why."""
+    """What became of a notice, and for what `reason`.
+
+    `outcome` is ignored, stale, unavailable, refused, repeated (was read), reading (moves), queued or done (no rows).
+    """
 
     outcome: str
     reason: str = ""
@@ -85,12 +105,13 @@ class Splitter:
         try:
             file = self._objects.head(notice)
         except Unavailable as exc:
-            if exc.reason == "object_forbidden":
-                self._quarantine.put(forbidden(notice, exc, self._now))
-            return Split("unavailable", exc.reason)
+            missed = unseen(notice, self._now)
+            return Split("unavailable", give_up(missed, exc, self._ledger, self._quarantine, self._now))
         state = self._ledger.find(file)
-        if state and state.state == "done":
+        if state and state.state in DONE:
             return Split("repeated")
+        if state and state.state == "queued" and self._now - last_moved(state, self._ledger) < LOST:
+            return Split("reading")
         return self._planned(file)
 
     def _planned(self, file: ExportFile) -> Split:
@@ -103,18 +124,32 @@ class Splitter:
             return Split(outcome, give_up(file, exc, self._ledger, self._quarantine, self._now))
 
     def _plan(self, file: ExportFile) -> Split:
-        _, source = owner(file.key, self._connections)
-        container = open_container(FileSource(self._objects, file), file.key)
-        if container.kind not in source.exports:
+        connection, source = owner(file.key, self._connections)
+        layout = source.layout(file.key, connection.settings)
+        if layout.skip:
+            self._ledger.ignore(file, NOT_DATA, self._now)
+            return Split("ignored", NOT_DATA)
+        container = open_container(FileSource(self._objects, file), file.key, layout)
+        if container.kind not in source.exports and not is_archive(container):
             raise Malformed("unsupported_container", f"{source.name} exports no {container.kind} files")
         edges = [start for start, _ in container.plan(self._target_bytes)]
         chunks = self._ledger.claim(file, edges, self._now).unfinished()
         if chunks:
             self._queue.put(chunks)
             self._ledger.queued(file, self._now)
-        else:
-            self._ledger.settle(file, self._now)
-        return Split("queued", chunks=len(chunks))
+            return Split("queued", chunks=len(chunks))
+        self._ledger.settle(file, self._now)
+        return Split("done")
+
+
+def is_archive(container: Container) -> bool:
+    """Whether it has members, each of its own kind: text that has a name."""
+    return container.kind in ("csv", "ndjson") and bool(container.record_name)
+
+
+def last_moved(state: FileState, ledger: ExportLedger) -> datetime:
+    """When the file or one of the chunks it waits for was last heard of."""
+    return max([state.updated_at, *(moved.at for moved in ledger.moved(state.unfinished()).values())])
 
 
 def owner(key: str, connections: Connections) -> tuple[Connection, Source]:
@@ -122,6 +157,12 @@ def owner(key: str, connections: Connections) -> tuple[Connection, Source]:
     platform, name = names(key)
     connection = connections.find(platform, name)
     return connection, sources.of(connection)
+
+
+def mode(key: str, connection: Connection) -> str:
+    """Of a file's events: backfill under `exports/<platform>/<connection>/backfill/`, else the connection's."""
+    parts = key.split("/")
+    return BACKFILL if len(parts) > 4 and parts[3] == BACKFILL else connection.mode
 
 
 def names(key: str) -> tuple[str, str]:
@@ -135,7 +176,7 @@ def give_up(
 ) -> str:
     """Quarantine a file that cannot be read on and enter it as failed; returns the reason.
 
-    A deleted or replaced object is only entered: nothing is left of it to be kept.
+    A deleted or replaced object is only entered: nothing is left of it to be read again.
     """
     reason = getattr(error, "reason", "unknown_connection")
     if reason not in ("object_gone", "object_replaced"):
@@ -145,9 +186,15 @@ def give_up(
 
 
 def refusal(
-    file: ExportFile, reason: str, detail: str, now: datetime, *, place: int = 0, until: int | None = None
+    file: ExportFile,
+    reason: str,
+    detail: str,
+    now: datetime,
+    *,
+    place: int = 0,
+    until: int | None = None,
 ) -> Quarantined:
-    """The quarantine entry of a file, or of the bytes [place, until) of it."""
+    """The quarantine entry of a file, or of [place, until) of it."""
     platform, connection = names(file.key)
     return Quarantined(
         id=entry_id(file.modified_at, reason, file.pointer, str(place)),
@@ -170,9 +217,9 @@ def refusal(
     )
 
 
-def forbidden(notice: Notice, error: Unavailable, now: datetime) -> Quarantined:
-    """The quarantine entry of an object that may not even be looked at."""
-    unseen = ExportFile(
+def unseen(notice: Notice, now: datetime) -> ExportFile:
+    """What is known of an object that could not even be looked at."""
+    return ExportFile(
         bucket=notice.bucket,
         key=notice.key,
         etag=notice.etag,
@@ -180,4 +227,3 @@ def forbidden(notice: Notice, error: Unavailable, now: datetime) -> Quarantined:
         modified_at=now,
         version_id=notice.version_id,
     )
-    return refusal(unseen, error.reason, str(error), now)

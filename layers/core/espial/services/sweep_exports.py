@@ -1,4 +1,4 @@
-"""Finds export files whose notification was lost, or whose work stopped half-way, and has them split (again)."""
+"""Finds export files whose notification was lost, or whose chunks were, and has them split (again)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import islice
 from typing import NamedTuple
 
 from espial.errors import TryAgain
-from espial.exports.files import ExportLedger, ExportObjects, Listed
+from espial.exports.files import ExportLedger, ExportObjects, FileState, Listed
 from espial.exports.notices import Notice, ignored
-from espial.services.split_export import PREFIX, Splitter
+from espial.services.split_export import LOST, PREFIX, Splitter
 
 GRACE = timedelta(minutes=30)
-"""How long a notification may take to come, and a file to be done, before it is looked after."""
+"""How long a notification may take to come before its object is looked after."""
 
 DAYS = 7
 """How far back a sweep looks, unless it is told otherwise."""
@@ -71,10 +71,14 @@ def _neglected(
     recent = [
         found for found in page if GRACE <= now - found.modified_at <= window and not ignored(found.key, found.size)
     ]
-    states = ledger.states(bucket, recent)
-    for found in recent:
-        state, updated_at = states.get(found.key, ("", found.modified_at))
-        if state == "done" or (state == "failed" and not retry_failed):
-            continue
-        if state == "failed" or now - updated_at >= GRACE:
-            yield found
+    entries = ledger.entries(bucket, recent)
+    return (found for found in recent if _stands_still(entries.get(found.key), now, retry_failed=retry_failed))
+
+
+def _stands_still(entry: FileState | None, now: datetime, *, retry_failed: bool) -> bool:
+    """Whether a file is not at its end and nobody works on it; of a queued one the splitter asks the chunks too."""
+    if entry is None:
+        return True
+    if entry.state in ("planned", "queued"):
+        return now - entry.updated_at >= LOST
+    return entry.state == "failed" and retry_failed

@@ -34,6 +34,8 @@ EventFields = dict[str, Any]
 """What `normalise` returns: the canonical fields it knows (`espial.events.Event`), nested as plain dicts.
 
 Never event_id, platform, connection, received_at, mode or raw: those are the core's to fill in.
+`topic`, optional, is what of a channel a subscription or its end is about (a list, a group), as the platform says; it
+becomes `properties.topic`. Without it that is the whole channel: what the sender's metadata calls a topic is none.
 `identified_at`, optional, is the instant that goes into the event id where `occurred_at` is computed from
 something that a retry changes (a clock correction); it is not kept. Without it an event that is `time_uncertain`, dated
 by its receipt, is identified by the day of that: a retry after midnight UTC would be recorded again.
@@ -46,6 +48,8 @@ class Docs:
 
     setup      the steps in the vendor's console, in order.
     secret     what it is and in which form it is stored.
+    settings   those that its connection must have, as an example.
+    keyless    whether it does without a secret.
     answers    what makes the platform deliver again, stop or switch the webhook off, and how long it waits.
     notes      what a user must know of its events, one sentence each; what is not confirmed says so.
     """
@@ -54,6 +58,8 @@ class Docs:
     url: str
     setup: tuple[str, ...] = ()
     secret: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keyless: bool = False
     answers: str = ""
     notes: tuple[str, ...] = ()
 

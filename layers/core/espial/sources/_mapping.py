@@ -14,15 +14,19 @@
         delivered: delivered
         bounce.hard: bounced
       signature: {…}                   # see espial.verify.chosen
+      time_zone: Europe/Berlin         # of times that name none; `day_first: true` reads 02/01/2026 as January 2nd
+      encoding: latin-1                # of delimited text, where it does not show; so are `delimiter`,
+      header: [event, created_at]      # the names of columns, and `quoted: false`: quotation marks mean nothing
 
-A path is names and list indexes with dots between them.
+A path is names and list indexes with dots between them. In delimited text it is the name of a column; whether it is
+written with capitals, blanks, dots or underscores makes no difference there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, date, datetime, tzinfo
 from functools import lru_cache
 from typing import Any
 
@@ -30,17 +34,23 @@ import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
-from espial.sources import EventFields, Source
-from espial.sources._shared import document, email, epoch, instant, milliseconds, phone, text
+from espial.sources import EventFields, Export, Layout, Source
+from espial.sources._files import check_text, check_times, folded, local_instant, zone_of
+from espial.sources._shared import document, email, epoch, instant, json_object, milliseconds, phone, text
 from espial.verify.chosen import chosen
 from espial.vocabulary import EventType
 
 CHANNELS = frozenset({"email", "sms", "push", "web", "app", "whatsapp", "inapp", "webhook", "pos", "none"})
+COMPACT = 14
+"""Digits of `20260115100037`."""
 _MILLISECONDS_FROM = 100_000_000_000
 """A number from here on counts milliseconds: as seconds it would be past the year 5000."""
 
 
 def _truth(value: Any) -> bool | None:
+    """True or false, or their text, as files have it."""
+    if type(value) is str:
+        return {"true": True, "false": False}.get(value.strip().lower())
     return value if type(value) is bool else None
 
 
@@ -119,12 +129,25 @@ class Mapped:
     items    where the reports stand in a document.
     fields   canonical field -> the paths to look at.
     types    the sender's words -> ours.
+    file     how its files are written, where that does not show.
+    zone     of times that name none; `day_first` is about those with slashes.
     """
 
     def __init__(
-        self, *, items: Path, channel: str, fields: Mapping[str, tuple[Path, ...]], types: Mapping[str, EventType]
+        self,
+        *,
+        items: Path,
+        channel: str,
+        fields: Mapping[str, tuple[Path, ...]],
+        types: Mapping[str, EventType],
+        file: Layout | None = None,
+        zone: tzinfo = UTC,
+        day_first: bool = False,
     ) -> None:
+        self._zone, self._day_first = zone, day_first
         self.items, self.channel, self.fields, self.types = items, channel, fields, types
+        self.file = file or Layout()
+        self._columns = [(folded(".".join(path)), path) for paths in fields.values() for path in paths]
         self.people = tuple(target.partition(".")[2] for target in fields if target.startswith("person."))
         parts = [
             (part, name, PARTS[part][name], fields[target])
@@ -153,6 +176,26 @@ class Mapped:
             raise MalformedDelivery("not_an_array", f"{where} is neither a JSON array nor an object", where)
         return found
 
+    def from_value(self, row: Any, _export: Export) -> list[Any]:
+        """The reports in a row that is a JSON value or typed: those at `items`, else itself."""
+        found = _plain(at(row, self.items))
+        return found if isinstance(found, list) else [found]
+
+    def from_csv(self, row: Mapping[str, str], _export: Export) -> Item:
+        """A row of text as a report: its columns at the paths that the mapping has for them; blank ones are none."""
+        item: Item = {}
+        for column, path in self._columns:
+            if value := row.get(column):
+                put(item, path, value)
+        for path in self._properties:
+            if (value := at(item, path)) is not None and (whole := json_object(value)) is not None:
+                put(item, path, whole)
+        return item
+
+    def layout(self, _key: str, _settings: Mapping[str, Any]) -> Layout:
+        """As the setting `file` has it."""
+        return self.file
+
     def normalise(self, item: Item, arrival: Arrival) -> EventFields:
         """One report. Raises MalformedItem for what is not an object or has no type."""
         if type(item) is not dict:
@@ -169,12 +212,25 @@ class Mapped:
         if when is None:
             fields["occurred_at"], fields["time_uncertain"] = arrival.received_at, True
         else:
-            fields["occurred_at"] = _time(when, self._where("occurred_at"))
+            fields["occurred_at"] = self._time(when)
         if message := text(first(item, self._message_id)):
             fields["message_id"] = message
         if properties := _object(first(item, self._properties)):
             fields["properties"] = properties
+            if "topic" in properties:
+                fields["topic"] = properties["topic"]
         return self._fill(item, fields)
+
+    def _time(self, value: Any) -> datetime:
+        """Unix seconds or milliseconds, or a date as its sender writes it."""
+        path = self._where("occurred_at")
+        if type(value) is str and len(value) > 18 and value[-1] == "Z":
+            return instant(value, path)  # nearly always, and quickly told
+        number = _number(value)
+        given = "" if number is None else str(value)
+        if number is None or (len(given) == COMPACT and given.isdigit()):
+            return local_instant(given if number else value, path, self._zone, day_first=self._day_first)
+        return milliseconds(value, path) if abs(number) >= _MILLISECONDS_FROM else epoch(value, path)
 
     def _fill(self, item: Item, fields: EventFields) -> EventFields:
         parents = [at(item, path) for path in self._parents]  # once, since most fields stand beside others
@@ -231,7 +287,47 @@ class Mapped:
             identity=self.identity,
             send_key=self.send_key,
             person_order=self.person_order,
+            exports=self.exports if base.exports else {},
+            layout=self.layout if base.exports else base.layout,
         )
+
+    @property
+    def exports(self) -> Mapping[str, Callable[[Any, Export], Any]]:
+        """Files of every kind."""
+        return {**dict.fromkeys(("ndjson", "parquet", "avro"), self.from_value), "csv": self.from_csv}
+
+
+def put(item: Item, path: Path, value: Any) -> None:
+    """Objects all the way, whatever names the steps have, so that `at` finds it."""
+    for step in path[:-1]:
+        inside = item.get(step)
+        if type(inside) is not dict:
+            inside = item[step] = {}
+        item = inside
+    item[path[-1]] = value
+
+
+def _plain(value: Any) -> Any:
+    """Typed values as JSON would have them: times in ISO 8601, decimals as numbers, bytes as text."""
+    if type(value) in (str, int, float, bool) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    number = _decimal(value)
+    return str(value) if number is None else number
+
+
+def _decimal(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _joined(item: Item, paths: tuple[Path, ...]) -> str:
@@ -269,13 +365,6 @@ def at(found: Any, path: Path) -> Any:
     return found
 
 
-def _time(value: Any, path: str) -> datetime:
-    number = _number(value)
-    if number is None:
-        return instant(value, path)
-    return milliseconds(value, path) if abs(number) >= _MILLISECONDS_FROM else epoch(value, path)
-
-
 def configured(base: Callable[[], Source], default: Mapped) -> Callable[[Mapping[str, Any]], Source]:
     """The `Source.configured` of a generic platform: its own mapping overlaid with the settings', its scheme chosen.
 
@@ -304,6 +393,7 @@ def read(settings: Mapping[str, Any], default: Mapped) -> Mapped:
     channel = settings.get("channel", default.channel)
     if channel not in CHANNELS:
         raise ValueError(f"channel: must be one of {', '.join(sorted(CHANNELS))}")
+    check_times(settings)
     items = settings.get("items")
     fields = dict(default.fields)
     for target, paths in _mapping(settings, "fields").items():
@@ -318,7 +408,26 @@ def read(settings: Mapping[str, Any], default: Mapped) -> Mapped:
             known = ", ".join(one.value for one in EventType)
             raise ValueError(f"types.{theirs}: no such type {ours!r}, must be one of {known}") from None
     return Mapped(
-        items=default.items if items is None else _path(items, "items"), channel=channel, fields=fields, types=types
+        items=default.items if items is None else _path(items, "items"),
+        channel=channel,
+        fields=fields,
+        types=types,
+        file=_layout(settings),
+        zone=zone_of(settings),
+        day_first=settings.get("day_first", False),
+    )
+
+
+def _layout(settings: Mapping[str, Any]) -> Layout:
+    check_text(settings)
+    quoted = settings.get("quoted", True)
+    if not isinstance(quoted, bool):
+        raise ValueError("quoted: must be true or false")  # noqa: TRY004 - one error for all settings
+    return Layout(
+        encoding=settings.get("encoding", ""),
+        delimiter=settings.get("delimiter", ""),
+        columns=tuple(settings.get("header", ())),
+        quoted=quoted,
     )
 
 

@@ -30,6 +30,7 @@ MILLISECONDS = 100_000_000_000
 _ANGLED = re.compile(r"\A[^<]*<([^<>]*)>\s*\Z")
 _ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)", re.ASCII)
 _REPLY_CODE = re.compile(r"\s*([245]\d\d)\b", re.ASCII)
+_NUMBER = re.compile(r"\s*\d+(?:\.\d+)?\s*", re.ASCII)
 _BRACKETED = re.compile(r"[^\[\]]+(?:\[[^\[\]]*\])+")
 _BRACKETS = re.compile(r"[^\[\]]+(?=\[|$)|\[[^\[\]]*\]")
 
@@ -135,6 +136,18 @@ def seconds_or_milliseconds(value: Any, path: str) -> datetime:
     return milliseconds(value, path) if long else epoch(value, path)
 
 
+def moment(value: Any, path: str) -> datetime:
+    """The time in a row of an export: a typed one, ISO 8601, or seconds or milliseconds; without a zone it is UTC.
+
+    Raises MalformedItem as `instant` does.
+    """
+    if isinstance(value, datetime):
+        return instant(value.isoformat(), path)
+    if type(value) is str and not _NUMBER.fullmatch(value):
+        return instant(value, path)
+    return seconds_or_milliseconds(value, path)
+
+
 def smtp_code(reply: Any) -> str | None:
     """The enhanced status code (`5.1.1`) in a mail server's reply, else the reply code it starts with, else None."""
     found = _ENHANCED.search(reply) or _REPLY_CODE.match(reply) if type(reply) is str else None
@@ -151,10 +164,18 @@ def json_object(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def inner(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def inner(item: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The object under a name; empty where it is missing, null or something else."""
     found = item.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def known(part: dict[str, Any]) -> dict[str, Any] | None:
+    """A part of an event (client, failure …), None and all, if anything in it says something; else None."""
+    for fact in part.values():
+        if fact:
+            return part
+    return None
 
 
 def present(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,9 +203,9 @@ def remaining(facts: Mapping[str, Any], own: frozenset[str]) -> dict[str, Any]:
 
 def texts(facts: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     """Each of these as text, empty where there is none: parts of an identity."""
-    get = facts.get
     return [
-        fact.strip() if type(fact := get(name)) is str else "" if fact is None else text(fact) or "" for name in names
+        "" if fact is None else fact.strip() if type(fact) is str else text(fact) or ""
+        for fact in map(facts.get, names)
     ]
 
 
@@ -196,12 +217,15 @@ def leaves(value: Any) -> list[str]:
     found, open_ = [], [("", value)]
     while open_:
         path, one = open_.pop()
-        if isinstance(one, dict):
-            open_ += [(f"{path}/{name}", part) for name, part in one.items()]
-        elif isinstance(one, list):
-            open_ += [(f"{path}/{place}", part) for place, part in enumerate(one)]
-        elif one is not None:
-            found.append(f"{path}={one}")
+        if type(one) is not dict and type(one) is not list:
+            if one is not None:
+                found.append(f"{path}={one}")
+            continue
+        for name, part in one.items() if type(one) is dict else enumerate(one):
+            if type(part) is str:  # as most are
+                found.append(f"{path}/{name}={part}")
+            else:
+                open_.append((f"{path}/{name}", part))
     return sorted(found)
 
 
@@ -255,7 +279,7 @@ def query(delivery: RawDelivery) -> list[tuple[str, str]]:
 
 
 def _pairs(encoded: bytes, what: str, most: int = MOST_FIELDS) -> list[tuple[str, str]]:
-    """Names and values exactly as `urllib.parse.parse_qsl` gives them with blank ones kept, three times as fast."""
+    """Names and values exactly as `urllib.parse.parse_qsl` gives them with blank ones kept, in less time."""
     if encoded.count(b"&") >= most:
         raise MalformedDelivery("not_a_form", f"{what} has more than {most} fields")
     try:

@@ -11,7 +11,20 @@ from typing import Any
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, form, inner, instant, leaves, nested, phone, present, text
+from espial.sources._shared import (
+    email,
+    form,
+    inner,
+    instant,
+    known,
+    leaves,
+    nested,
+    others,
+    phone,
+    present,
+    remaining,
+    text,
+)
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -72,6 +85,7 @@ _EMAIL = frozenset(
     }
 )
 _NO_TRAITS = frozenset({"id", "email", "phone", "ip4", "fields"})
+_NAMED = frozenset({"id", "name"})
 _MAPPED = frozenset({"type", "date_time", "contact", "campaign", "link", "bounce", "client_user_agent"})
 
 
@@ -108,21 +122,21 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         fields["link"] = {"id": text(link.get("id")), "url": text(link.get("url"))}
     if user_agent := text(item.get("client_user_agent")):
         fields["client"] = {"user_agent": user_agent}
+    listed = text(item.get("list"))
     if type_ is EventType.BOUNCED:
         _bounced(inner(item, "bounce"), fields)
+    elif kind in ("subscribe", "unsubscribe") and listed not in (None, "0"):
+        fields["topic"] = f"list/{listed}"
     return fields
 
 
 def _properties(item: Item, contact: Mapping[str, Any], campaign: Mapping[str, Any]) -> dict[str, Any]:
     """What else is said; the contact's own fields, and its custom ones, are `traits`."""
-    properties = present({name: value for name, value in item.items() if name not in _MAPPED})
-    own = {name: value for name, value in contact.items() if name not in _NO_TRAITS}
-    properties["traits"] = present({**inner(contact, "fields"), **own})
-    if rest := present({name: value for name, value in campaign.items() if name not in ("id", "name")}):
+    properties = remaining(item, _MAPPED)
+    own = {name: contact[name] for name in others(tuple(contact), _NO_TRAITS)}
+    properties["traits"] = present(inner(contact, "fields") | own)
+    if rest := remaining(campaign, _NAMED):
         properties["campaign"] = rest
-    named = text(item.get("list"))
-    if item.get("type") == "subscribe" and item.get("initiated_from") != "public" and named not in (None, "0"):
-        properties["topic"] = f"list/{named}"
     return properties
 
 
@@ -131,12 +145,18 @@ def _bounced(bounce: Mapping[str, Any], fields: EventFields) -> None:
     if kind and kind.lower() == "soft":
         fields["type"] = EventType.SOFT_BOUNCED
     failure = {"class": kind, "code": text(bounce.get("code")), "reason": text(bounce.get("info"))}
-    fields["failure"] = present(failure) or None
+    fields["failure"] = known(failure)
 
 
 def identity(item: Item) -> list[str]:
     """Nothing numbers an event, and a repetition says the same to the letter: so everything it says."""
     return leaves(item)
+
+
+def send_key(item: Item) -> str | None:
+    """The campaign and the contact's address: no send is reported, so what ties responses together is computed."""
+    campaign, recipient = text(inner(item, "campaign").get("id")), email(inner(item, "contact").get("email"))
+    return f"{campaign}/{recipient}" if campaign not in (None, "0") and recipient else None
 
 
 SOURCE = Source(
@@ -147,6 +167,7 @@ SOURCE = Source(
     normalise=normalise,
     identity=identity,
     person_order=lambda _item: ("email", "source_contact_id", "phone"),
+    send_key=send_key,
     docs=Docs(
         title="ActiveCampaign webhooks",
         url="https://developers.activecampaign.com/page/webhooks",
@@ -167,7 +188,7 @@ SOURCE = Source(
             "ActiveCampaign signs nothing: whoever knows the URL can post, so treat it as a secret.",
             "No event has an id: reports that say the same to the letter are the same one.",
             "`sent` is a campaign that starts; there is no report of a message sent to one person.",
-            "A subscription that the person did not make is for its list alone (`properties.topic`).",
+            "Joining or leaving a list is about that one alone, in `properties.topic` as `list/<id>`; 0 is all.",
             "Contacts' own and custom fields are `properties.traits`.",
             "Not confirmed: the fields of bounces and of SMS events; what is not known is kept as properties.",
         ),

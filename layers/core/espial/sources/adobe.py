@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,7 +17,8 @@ import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery, Reply
 from espial.errors import MalformedItem, SignatureError
-from espial.sources import Docs, EventFields, Source
+from espial.sources import Docs, EventFields, Export, Layout, Source
+from espial.sources._files import check_text, check_times, folded, local_instant, zone_of
 from espial.sources._shared import email, inner, instant, objects, phone, present, text
 from espial.verify import NO_SETTINGS, from_base64
 from espial.verify.hmacs import as_it_is, hmac_of_body
@@ -57,6 +59,22 @@ EVENT_TYPES: Mapping[str, EventType] = {
     f"{MARKETO}unsubscribeemail": EventType.UNSUBSCRIBED,
 }
 
+LOGGED: Mapping[str, EventType] = {
+    "broadLog.sent": EventType.SENT,
+    "broadLog.failed": EventType.FAILED,  # or bounced, as the kind of failure says
+    "broadLog.ignored": EventType.DROPPED,
+    "broadLog.pending": EventType.QUEUED,
+    "broadLog.delivery cancelled": EventType.DROPPED,
+    "broadLog.taken into account by provider": EventType.PROCESSED,
+    "broadLog.taken into account by the service provider": EventType.PROCESSED,
+    "broadLog.received on mobile": EventType.DELIVERED,
+    "trackingLog.open": EventType.OPENED,
+    "trackingLog.click": EventType.CLICKED,
+    "trackingLog.opt-out": EventType.UNSUBSCRIBED,
+    "trackingLog.mirror page": EventType.CUSTOM,
+}
+"""Campaign's delivery and tracking logs: status or kind of address; the setting `types` adds words to either."""
+
 CHOICES: Mapping[str, EventType] = {
     "y": EventType.SUBSCRIBED,
     "n": EventType.UNSUBSCRIBED,
@@ -79,7 +97,6 @@ _MAPPED = frozenset({"Mailing ID", "Link", "Link ID", "User Agent", "Email", "De
 """Marketo's attributes that have a canonical field."""
 _LIST = "_list"
 """Where `split` says which of a form's lists an item is about."""
-_JOURNEYS = "customerJourneyManagement"
 
 
 # --- what proves a delivery
@@ -186,33 +203,36 @@ def confirm(delivery: RawDelivery, _settings: Mapping[str, Any]) -> str | None:
 
 def split(delivery: RawDelivery) -> list[Item]:
     """The events; a form that answers for several lists is one for each. None for a request to validate."""
-    items: list[Item] = []
-    for found in objects(delivery):
-        if not _is_validation(found):
-            lists = _lists(found) if isinstance(found, dict) else {}
-            items += [{**found, _LIST: name} for name in lists] if lists else [found]
-    return items
+    return [item for found in objects(delivery) if not _is_validation(found) for item in _each(found)]
+
+
+def _each(found: Any) -> list[Item]:
+    lists = _lists(found) if isinstance(found, dict) else {}
+    return [{**found, _LIST: name} for name in lists] if lists else [found]
 
 
 def normalise(item: Item, arrival: Arrival) -> EventFields:
     """One event. Raises MalformedItem for what is not an object, has no type, or a time that is none."""
     if type(item) is not dict:
         raise MalformedItem("not_an_object", "an event is not a JSON object")
-    journeys = inner(inner(_xdm(item), "_experience"), _JOURNEYS)
-    kind = _kind(item, journeys)
+    if log := inner(item, _LOG):
+        return _logged(log, arrival)
+    xdm = _xdm(item)
+    journeys = _journeys(xdm)
+    kind = _kind(item, xdm, journeys)
     if kind is None:
         raise MalformedItem("missing_type", "type is missing or not text", "type")
     fields: EventFields = {"type": EVENT_TYPES.get(kind, EventType.UNKNOWN), "platform_type": kind}
-    occurred_at = _occurred_at(item)
+    occurred_at = _occurred_at(item, xdm)
     fields["occurred_at"] = occurred_at or arrival.received_at
     if occurred_at is None:
         fields["time_uncertain"] = True
     if journeys:
-        _journey(item, journeys, fields)
+        _journey(item, xdm, journeys, fields)
     elif kind.startswith(MARKETO):
         _marketo(inner(item, "data"), fields)
     else:
-        fields |= {"channel": "push" if kind.startswith("push") else "none", "person": _person({}, _xdm(item), "none")}
+        fields |= {"channel": "push" if kind.startswith("push") else "none", "person": _person({}, xdm, "none")}
         fields["properties"] = dict(inner(item, "data"))
     return fields
 
@@ -220,25 +240,36 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
 def _xdm(item: Item) -> Mapping[str, Any]:
     """The experience event, wherever the integration puts it: it has `_experience` or an `eventType`."""
     data = inner(item, "data")
-    for place in (data, inner(data, "xdmEntity"), inner(inner(data, "body"), "xdmEntity"), inner(item, "event"), item):
-        if "_experience" in place or "eventType" in place:
-            return place
-    return {}
+    if _marks(data):
+        return data
+    body = inner(data, "body")
+    places = (inner(data, "xdmEntity"), inner(body, "xdmEntity"), inner(item, "event"), item)
+    return next(filter(_marks, places), {})
 
 
-def _kind(item: Item, journeys: Mapping[str, Any]) -> str | None:
+def _marks(place: Mapping[str, Any]) -> bool:
+    return "_experience" in place or "eventType" in place
+
+
+def _journeys(xdm: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What Journey Optimizer says of it."""
+    return inner(inner(xdm, "_experience"), "customerJourneyManagement")
+
+
+def _kind(item: Item, xdm: Mapping[str, Any], journeys: Mapping[str, Any]) -> str | None:
     """The status or interaction of a message, the type of an experience event, of a CloudEvent, of an activity."""
     told = text(inner(journeys, "messageDeliveryfeedback").get("feedbackStatus"))
     told = told or text(inner(journeys, "messageInteraction").get("interactionType"))
     if told:
         return told.lower()
-    return text(_xdm(item).get("eventType")) or text(item.get("type")) or text(inner(item, "event").get("@type"))
+    return text(xdm.get("eventType")) or text(item.get("type")) or text(inner(item, "event").get("@type"))
 
 
-def _occurred_at(item: Item) -> datetime | None:
+def _occurred_at(item: Item, xdm: Mapping[str, Any]) -> datetime | None:
     """The first time there is: when it happened comes before when it was told."""
+    if xdm.get("timestamp") is not None:
+        return instant(xdm["timestamp"], "timestamp")
     places = (
-        (_xdm(item), "timestamp"),
         (inner(item, "data"), "activityDate"),
         (item, "time"),
         (inner(item, "event"), "activitystreams:published"),
@@ -247,7 +278,7 @@ def _occurred_at(item: Item) -> datetime | None:
     return instant(*found) if found else None
 
 
-def _journey(item: Item, journeys: Mapping[str, Any], fields: EventFields) -> None:
+def _journey(item: Item, xdm: Mapping[str, Any], journeys: Mapping[str, Any], fields: EventFields) -> None:
     """Feedback and tracking of Journey Optimizer."""
     execution, profile = inner(journeys, "messageExecution"), inner(journeys, "messageProfile")
     feedback, interaction = inner(journeys, "messageDeliveryfeedback"), inner(journeys, "messageInteraction")
@@ -260,11 +291,11 @@ def _journey(item: Item, journeys: Mapping[str, Any], fields: EventFields) -> No
         "tracking_type": interaction.get("trackingType"),
         "tags": interaction.get("tags"),
         "secondary_recipient": inner(journeys, "secondaryRecipientDetail"),
-        "topic": text(item.get(_LIST)),
     }
     fields |= {
+        "topic": text(item.get(_LIST)),
         "channel": channel,
-        "person": _person(journeys, _xdm(item), channel),
+        "person": _person(journeys, xdm, channel),
         "campaign": present(campaign) or None,
         "message_id": text(profile.get("messageProfileID")),
         "properties": present(facts),
@@ -287,7 +318,7 @@ def _journey(item: Item, journeys: Mapping[str, Any], fields: EventFields) -> No
 
 def _lists(item: Item) -> Mapping[str, Any]:
     """The lists that a landing page's form answers for."""
-    place: Mapping[str, Any] = inner(inner(_xdm(item), "_experience"), _JOURNEYS)
+    place = _journeys(_xdm(item))
     for name in ("messageInteraction", "landingpage", "formData", "subscriptions"):
         place = inner(place, name)
     return place
@@ -342,10 +373,11 @@ def _marketo(data: Mapping[str, Any], fields: EventFields) -> None:
 
 
 def identity(item: Item) -> tuple[str, ...]:
-    """The experience event's own id, which its dataset has too; else I/O's, else the producer's."""
+    """The experience event's own id, which its dataset has too; else I/O's, else the producer's; a log's is its own."""
+    if log := inner(item, _LOG):
+        return _log_identity(log)
     xdm = _xdm(item)
-    journeys = inner(inner(xdm, "_experience"), _JOURNEYS)
-    kind, about = _kind(item, journeys) or "", text(item.get(_LIST)) or ""
+    kind, about = _kind(item, xdm, _journeys(xdm)) or "", text(item.get(_LIST)) or ""
     own = text(xdm.get("_id"))
     if own:
         return (kind, "xdm", own, about)
@@ -355,8 +387,14 @@ def identity(item: Item) -> tuple[str, ...]:
 
 
 def send_key(item: Item) -> str | None:
-    """Journey Optimizer's message id, which is of one recipient; a copy (cc, bcc) is a send of its own."""
-    journeys = inner(inner(_xdm(item), "_experience"), _JOURNEYS)
+    """Journey Optimizer's message id, which is of one recipient; a copy (cc, bcc) is a send of its own.
+
+    Of Campaign's logs the delivery and the address.
+    """
+    if log := inner(item, _LOG):
+        delivery, address = text(log.get("delivery_id")) or text(log.get("delivery")), text(log.get("address"))
+        return f"{delivery}/{address.lower()}" if delivery and address else None
+    journeys = _journeys(_xdm(item))
     message = text(inner(journeys, "messageProfile").get("messageProfileID"))
     copied = email(inner(journeys, "emailChannelContext").get("address"))
     if message and copied and inner(journeys, "secondaryRecipientDetail"):
@@ -366,14 +404,160 @@ def send_key(item: Item) -> str | None:
 
 def person_order(item: Item) -> tuple[str, ...]:
     """The address of an addressed message, else the profile or lead."""
-    channel = _channel(inner(inner(_xdm(item), "_experience"), _JOURNEYS))
+    if inner(item, _LOG):
+        return ("email", "phone", "external_id", "source_contact_id")
+    channel = _channel(_journeys(_xdm(item)))
     return (*{"email": ("email",), "sms": ("phone",)}.get(channel, ()), "source_contact_id")
+
+
+# --- files
+
+_LOG = "_log"
+"""Where `from_log` puts what a line of a log says."""
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "id": ("id", "broadlogid", "trackinglogid", "logid", "primarykey"),
+    "at": ("eventdate", "logdate", "date", "lastmodified"),
+    "status": ("status",),
+    "url_type": ("urltype", "urltypelabel"),
+    "address": ("address", "email", "recipientemail"),
+    "delivery_id": ("deliveryid",),
+    "delivery": ("deliveryinternalname", "deliverylabel", "delivery", "internalname"),
+    "recipient": ("recipientid",),
+    "external_id": (),
+    "failure_type": ("failuretype",),
+    "reason": ("failurereason", "reason"),
+    "url": ("url", "sourceurl", "urlsourceurl"),
+}
+"""What a log may say -> columns, `folded`, that are taken for it; the setting `columns` names others."""
+_URL_TYPES = {"1": "open", "2": "click", "3": "opt-out", "6": "mirror page", "optout": "opt-out", "opt out": "opt-out"}
+_FAILURES = {
+    **dict.fromkeys(("1", "soft"), EventType.SOFT_BOUNCED),
+    **dict.fromkeys(("2", "hard"), EventType.BOUNCED),
+}
+_LOG_SETTINGS = frozenset({"columns", "types", "channel", "time_zone", "day_first", "encoding", "delimiter", "header"})
+_TYPES = frozenset(EventType) - {EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED}
+_MANIFEST = re.compile(r"(?:^|/)(?:[^/]*manifest[^/]*|_SUCCESS)$|/exportTime=\d+/(?:.*/)?[^/]*\.json$", re.IGNORECASE)
+
+
+def layout(key: str, settings: Mapping[str, Any]) -> Layout:
+    """Manifests of datasets are no data, whose JSON is always compressed; a log is as the settings say."""
+    return Layout(
+        skip=_MANIFEST.search(key) is not None,
+        encoding=settings.get("encoding", ""),
+        delimiter=settings.get("delimiter", ""),
+        columns=tuple(settings.get("header", ())),
+    )
+
+
+def from_dataset(row: Any, _export: Export) -> list[Item] | None:
+    """A row of a dataset in JSON: the experience event that a notification carries; None for names and labels."""
+    if isinstance(row, dict) and not _marks(_xdm(row)) and not {"type", "event"} & row.keys():
+        return None
+    return _each(row)
+
+
+def from_parquet(row: Mapping[str, Any], export: Export) -> list[Item] | None:
+    """The same in Parquet, where what JSON leaves out is null."""
+    return from_dataset(_said(row), export)
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _said(one) for name, one in value.items() if one is not None}
+    return [_said(one) for one in value] if isinstance(value, list) else value
+
+
+def from_log(row: Mapping[str, str], export: Export) -> Item | None:
+    """A line of a delivery or tracking log of Campaign; None where it has neither status nor kind of address.
+
+    Raises MalformedItem for a time that is none.
+    """
+    settings = export.settings
+    columns = _columns_of(tuple(sorted(inner(dict(settings), "columns").items())))
+    names = {what: next((one for one in known if row.get(one)), "") for what, known in columns.items()}
+    log = {what: row[name].strip() for what, name in names.items() if name and what != "at"}
+    if not log.get("status") and not log.get("url_type"):
+        return None
+    when = names["at"] or next((one for one in columns["at"] if one in row), "date")
+    day_first = settings.get("day_first") is True
+    at = local_instant(row.get(when), export.columns.get(when, when), zone_of(settings), day_first=day_first)
+    used = set(names.values())
+    more = {export.columns.get(name, name): value for name, value in row.items() if value and name not in used}
+    return {_LOG: {**log, "at": at.isoformat(), "more": more}}
+
+
+@lru_cache(maxsize=64)
+def _columns_of(given: tuple[tuple[str, str], ...]) -> dict[str, tuple[str, ...]]:
+    return {**_COLUMNS, **{what: (folded(name),) for what, name in given}}
+
+
+def _logged(log: Mapping[str, Any], arrival: Arrival) -> EventFields:
+    settings = arrival.connection.settings
+    kind, word = _logged_kind(log)
+    types = settings.get("types", {})
+    given = next((types[one] for one in types if one.lower() == word), None)
+    type_ = EventType(given) if given else LOGGED.get(kind, EventType.UNKNOWN)
+    class_ = text(log.get("failure_type"))
+    if type_ is EventType.FAILED:
+        type_ = _FAILURES.get((class_ or "").lower(), type_)
+    channel = settings.get("channel", "email")
+    address, url = text(log.get("address")), text(log.get("url"))
+    failed = type_ in (EventType.FAILED, EventType.BOUNCED, EventType.SOFT_BOUNCED, EventType.DROPPED)
+    campaign = {"id": text(log.get("delivery_id")) or text(log.get("delivery")), "name": text(log.get("delivery"))}
+    fields: EventFields = {
+        "type": type_,
+        "platform_type": kind,
+        "channel": channel,
+        "occurred_at": instant(log.get("at"), "at"),
+        "person": {
+            "external_id": text(log.get("external_id")),
+            "email": email(address) if channel == "email" else None,
+            "phone": phone(address) if channel == "sms" else None,
+            "source_contact_id": text(log.get("recipient")),
+        },
+        "campaign": present(campaign) or None,
+        "link": {"url": url} if url else None,
+        "properties": dict(inner(dict(log), "more")),
+    }
+    if failed:
+        fields["failure"] = present({"class": class_, "reason": text(log.get("reason"))}) or None
+    return fields
+
+
+def _logged_kind(log: Mapping[str, Any]) -> tuple[str, str]:
+    """Our name for it, and the log's own word."""
+    status = (text(log.get("status")) or "").lower()
+    if status:
+        return f"broadLog.{status}", status
+    word = (text(log.get("url_type")) or "").lower()
+    return f"trackingLog.{_URL_TYPES.get(word, word)}", word
+
+
+def _log_identity(log: Mapping[str, Any]) -> tuple[str, ...]:
+    """The log's id with what it says, as a line's status changes; without one delivery, recipient and address."""
+    kind, _ = _logged_kind(log)
+    given = text(log.get("id"))
+    if given:
+        return (kind, "log", given)
+    about = ("delivery_id", "delivery", "address", "recipient", "external_id", "url")
+    return (kind, "log", "", *(text(log.get(name)) or "" for name in about))
 
 
 def _configured(settings: Mapping[str, Any]) -> Source:
     client = settings.get("client_id")
-    if settings and not (isinstance(client, str) and client):
+    if settings.keys() - _LOG_SETTINGS and not (isinstance(client, str) and client):
         raise ValueError("client_id: is missing; it is the API key of the project in the Adobe Developer Console")
+    check_times(settings)
+    columns, types = settings.get("columns", {}), settings.get("types", {})
+    if not isinstance(columns, dict) or not all(isinstance(one, str) for one in columns.values()):
+        raise ValueError("columns: must say which column of a log is what")
+    if unknown := columns.keys() - _COLUMNS.keys():
+        raise ValueError(f"columns.{min(unknown)}: must be one of {', '.join(_COLUMNS)}")
+    if not isinstance(types, dict) or not all(one in _TYPES for one in types.values()):
+        raise ValueError("types: must be words of a log with event types")
+    if settings.get("channel", "email") not in ("email", "sms", "push"):
+        raise ValueError("channel: must be email, sms or push")
+    check_text(settings)
     return SOURCE
 
 
@@ -388,6 +572,8 @@ SOURCE = Source(
     send_key=send_key,
     handshake=handshake,
     confirm=confirm,
+    exports={"csv": from_log, "ndjson": from_dataset, "parquet": from_parquet},
+    layout=layout,
     configured=_configured,
     unproven=429,
     docs=Docs(
@@ -409,6 +595,8 @@ SOURCE = Source(
             "None is needed: what Adobe signs is checked with the public keys at static.adobeioevents.com. Name the "
             "client secret for the older signature, or public keys in PEM to accept these alone."
         ),
+        keyless=True,
+        settings={"client_id": "0123456789abcdef0123456789abcdef"},
         answers=(
             "Waits 10 seconds, connecting included. Only 429 and 5xx (but 505) are tried again, for 24 hours; any "
             "other answer drops the event, so what proves nothing is answered 429. A registration is disabled when "
@@ -423,12 +611,26 @@ SOURCE = Source(
             "An open or click of Journey Optimizer is a machine's by `isBot`, of Marketo by `Is Bot Activity`.",
             "A form that answers for several lists is one event for each, the list being `properties.topic`.",
             (
+                "Datasets of Journey Optimizer (Parquet, or JSON compressed) go to exports/adobe/<connection>/; their "
+                "rows are the notifications' events by `_id`. Manifests are left alone."
+            ),
+            (
+                "Logs of Campaign go there too, a connection of its own for each layout: the setting `columns` says "
+                "which of your columns is " + ", ".join(f"`{name}`" for name in _COLUMNS) + "; `types` what your "
+                "statuses and kinds of address mean; `delimiter`, `encoding`, `header` (names, where the file has "
+                "none), `time_zone`, `day_first` and `channel` what they look like."
+            ),
+            (
+                "A line of a log is known by its id and status; without an id by delivery, recipient, address and "
+                "second."
+            ),
+            (
                 "Campaign has no events of its own: its delivery logs are exported. Custom actions of a journey are "
                 "the marketer's own calls: connect them as custom_json."
             ),
             (
                 "Not confirmed: where in `data` the experience event stands (several places are tried), whether its "
-                "`_id` is the dataset's, and the names of Marketo's attributes."
+                "`_id` is the dataset's, the labels of Campaign's statuses, and the names of Marketo's attributes."
             ),
         ),
     ),

@@ -13,7 +13,7 @@ import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
-from espial.sources import Docs, EventFields, Source
+from espial.sources import Docs, EventFields, Export, Source
 from espial.sources._shared import email, inner, instant, phone, present, text
 from espial.sources._sparkpost import bounced
 from espial.verify.shared import shared_secret
@@ -141,7 +141,16 @@ def split(delivery: RawDelivery) -> list[Item]:
         found = whole if isinstance(whole, list) else [whole]
     except orjson.JSONDecodeError:
         found = _lines(delivery.body)
-    return [one for one in found if not (isinstance(one, dict) and one.get("type") == OFFSET_UPDATE)]
+    return [one for one in found if not _is_offset(one)]
+
+
+def _is_offset(one: Any) -> bool:
+    return isinstance(one, dict) and one.get("type") == OFFSET_UPDATE
+
+
+def from_json(row: Any, _export: Export) -> Item | None:
+    """A line of the stream as whoever consumed it put it into a bucket."""
+    return None if _is_offset(row) else row
 
 
 def _lines(body: bytes) -> list[Any]:
@@ -284,7 +293,7 @@ def _refine(kind: str, body: Mapping[str, Any], fields: EventFields, settings: M
     if fields["type"] is EventType.PROFILE_UPDATED:
         fields["properties"]["traits"] = {}  # what changed is of a device, in a shape of its own
     if topic := next((one for one in _TOPICS if kind.startswith(f"COMPLIANCE.{one}_opt_")), ""):
-        fields["properties"]["topic"] = topic
+        fields["topic"] = topic
 
 
 def identity(item: Item) -> tuple[str, ...]:
@@ -343,6 +352,7 @@ SOURCE = Source(
     identity=identity,
     person_order=person_order,
     send_key=send_key,
+    exports={"ndjson": from_json},
     configured=_configured,
     docs=Docs(
         title="Airship Real-Time Data Streaming",
@@ -368,6 +378,7 @@ SOURCE = Source(
             ),
         ),
         secret="The token of Real-Time Data Streaming; for posts `user:password` or a token that you make up.",  # noqa: S106
+        settings={"pull": True, "app_key": "AbCdEfGhQRST012345678w", "region": "eu"},
         answers=(
             "Airship keeps seven days or 100 GB: a stream that nobody reads for longer than that loses events. Reading "
             "again from an old offset gives the same events, which are recorded once."
@@ -380,6 +391,7 @@ SOURCE = Source(
             ),
             "`open` and `initial_open` are one view by two pixels; the setting `opens` says which of them counts.",
             "An `OPEN` is the app's own; it is of a push, and an `opened`, where `triggering_push` says so.",
+            "Files that a consumer of the stream keeps (JSON lines) go to exports/airship/<connection>/: same events.",
             "A number is given as MSISDN, so its country is known.",
             "Not confirmed: that complaints and unsubscribes are told twice too, and where a click's address stands.",
         ),

@@ -17,7 +17,7 @@ from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
 from espial.sources import Docs, EventFields, Source, sparkpost
 from espial.sources._proofs import Claims, any_of, covers, json_web_token
-from espial.sources._shared import email, inner, instant, phone, present, query, text
+from espial.sources._shared import email, inner, instant, known, phone, present, query, text
 from espial.verify import Scheme, from_base64, whole_seconds
 from espial.verify.hmacs import Mac, Shown, hmac_signature
 from espial.verify.shared import shared_secret
@@ -50,6 +50,7 @@ _UNKNOWN_SUBSCRIBER = "unknown subscriber"
 """`statusReason` of an SMS report that condemns the number."""
 _UNDELIVERED = frozenset({"sending_failed", "delivery_failed", "expired", "rejected"})
 _CHANNELS = {"email": "email", "sms": "sms", "rcs": "sms", "whatsapp": "whatsapp"}
+_FACTS = (("channelId", "channel_id"), ("reference", "reference"), ("details", "details"))
 _CONTACT = "_contact"
 """The recipient that an item is about, of the ones that the notification names."""
 
@@ -138,8 +139,11 @@ def split(delivery: RawDelivery) -> list[Item]:
         return [dict(query(delivery))]
     items: list[Item] = []
     for item in sparkpost.split(delivery):
-        contacts = _contacts(item) if isinstance(item, dict) and sparkpost.CLASS not in item else []
-        items += [{**item, _CONTACT: contact} for contact in contacts] or [item]
+        contacts = _contacts(item) if type(item) is dict and sparkpost.CLASS not in item else ()
+        if contacts:
+            items += [{**item, _CONTACT: contact} for contact in contacts]
+        else:
+            items.append(item)
     return items
 
 
@@ -180,11 +184,11 @@ def _notification(item: Item) -> EventFields:
         "properties": _properties(payload),
     }
     if isinstance(tags, list):
-        fields["campaign"] = present({"tags": [tag for tag in map(text, tags) if tag]}) or None
+        fields["campaign"] = known({"tags": [tag for tag in map(text, tags) if tag]})
     if kind in _UNDELIVERED:
         fields["failure"] = _failure(payload)
     if kind == "clicked":
-        fields["link"] = present({"url": text(inner(payload, "metadata").get("link"))}) or None
+        fields["link"] = known({"url": text(inner(payload, "metadata").get("link"))})
     return fields
 
 
@@ -212,34 +216,36 @@ def _message_id(item: Item) -> str | None:
 
 def _time(payload: Mapping[str, Any], *, outbound: bool) -> datetime:
     names = ("lastStatusAt", "updatedAt", "createdAt") if outbound else ("createdAt",)
-    name = next((one for one in names if text(payload.get(one))), names[-1])
+    for name in names:
+        if text(payload.get(name)):
+            break
     return instant(payload.get(name), f"payload.{name}")
 
 
 def _person(item: Item) -> dict[str, str | None]:
     contact = inner(item, _CONTACT)
     address = text(contact.get("identifierValue"))
-    found = {"source_contact_id": text(contact.get("id"))}
+    id_ = text(contact.get("id"))
     if address is None:
-        return found
+        return {"source_contact_id": id_}
     if "@" in address:
-        return found | {"email": email(address)}
+        return {"source_contact_id": id_, "email": email(address)}
     if _channel(item) in ("sms", "whatsapp"):
-        return found | {"phone": phone(address)}
+        return {"source_contact_id": id_, "phone": phone(address)}
     return {"source_contact_id": address}
 
 
 def _properties(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The sender's own metadata, which wins, and facts worth having at hand."""
-    facts = {"channel_id": text(payload.get("channelId")), "reference": text(payload.get("reference"))}
-    return present(facts | {"details": text(payload.get("details"))}) | dict(inner(payload, "meta"))
+    facts = {ours: fact for theirs, ours in _FACTS if (fact := text(payload.get(theirs)))}
+    return facts | inner(payload, "meta")
 
 
 def _failure(payload: Mapping[str, Any]) -> dict[str, Any] | None:
     """The shape of `failure` is not documented: its code and description if it has some, or itself if it is text."""
     told = inner(payload, "failure")
     reason = text(payload.get("reason")) or text(payload.get("failure")) or text(told.get("description"))
-    return present({"code": text(told.get("code")), "reason": reason}) or None
+    return known({"code": text(told.get("code")), "reason": reason})
 
 
 def _report(item: Item, arrival: Arrival) -> EventFields:
@@ -264,7 +270,7 @@ def _report(item: Item, arrival: Arrival) -> EventFields:
         fields["time_uncertain"] = True
     if status in _UNDELIVERED:
         reason = text(get("statusReason"))
-        fields["failure"] = present({"code": text(get("statusErrorCode")), "reason": reason}) or None
+        fields["failure"] = known({"code": text(get("statusErrorCode")), "reason": reason})
         if reason == _UNKNOWN_SUBSCRIBER:
             fields["type"] = EventType.BOUNCED
     return fields

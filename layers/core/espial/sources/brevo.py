@@ -49,6 +49,9 @@ _SPELLINGS = {name.replace("_", ""): name for name in EVENT_TYPES}
 """The configuration API writes hardBounce for hard_bounce: case and underscores do not tell events apart."""
 _FAILURES = frozenset({"deferred", "soft_bounce", "soft_bounced", "hard_bounce", "hard_bounced", "invalid_email"})
 _FAILURES |= {"blocked", "error"}
+_ADDED = ("list_addition", "listAddition")
+_LIST = "_list"
+"""Where `split` says which of the lists that a contact was added to an item is about."""
 _TIMES = ("ts_epoch", "s_epoch", "ts_event", "ts")
 """Best first: `ts_epoch` is UTC for sure (`s_epoch` is its name in proxy opens), `ts` may follow the account's zone."""
 _TOLD = ("message-id", "camp_id", *_TIMES[:3], "link", "URL", "key")
@@ -57,15 +60,24 @@ _FACTS = ("list_id", "segment_ids", "mirror_link", "content", "api_key_name", "d
 
 
 def split(delivery: RawDelivery) -> list[Item]:
-    """One event; or, where batched, an array of them or an object around one. Raises MalformedDelivery."""
+    """One event; or, where batched, an array of them or an object around one. Raises MalformedDelivery.
+
+    A contact that is added to several lists is one for each.
+    """
     found = document(delivery)
     if isinstance(found, dict) and "event" not in found:
         found = next((value for value in found.values() if isinstance(value, list)), found)
-    if isinstance(found, list):
-        return found
-    if not isinstance(found, dict):
+    if not isinstance(found, dict | list):
         raise MalformedDelivery("not_an_object", "the body is neither a JSON object nor an array")
-    return [found]
+    return [one for item in (found if isinstance(found, list) else [found]) for one in _each(item)]
+
+
+def _each(item: Any) -> list[Any]:
+    if not isinstance(item, dict) or item.get("event") not in _ADDED:
+        return [item]
+    given = item.get("list_id")
+    lists = dict.fromkeys(filter(None, map(text, given if isinstance(given, list) else [given])))
+    return [{**item, _LIST: one} for one in lists] or [item]
 
 
 def normalise(item: Item, _arrival: Arrival) -> EventFields:
@@ -75,13 +87,6 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     event = _event(item)
     get = item.get
     contact = text(get("contact_id"))
-    properties: dict[str, Any] = {}
-    for name in _FACTS:
-        if fact := get(name):
-            properties[name] = fact
-    custom = get("X-Mailin-custom")
-    if custom is not None:
-        properties |= _custom(custom)
     fields: EventFields = {
         "type": EVENT_TYPES.get(event, EventType.UNKNOWN),
         "platform_type": event,
@@ -89,13 +94,15 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "occurred_at": _occurred_at(item),
         "person": {"email": email(get("email")), "source_contact_id": contact if contact != "0" else None},
         "message_id": text(get("message-id")),
-        "properties": properties,
+        "properties": _properties(item),
     }
     campaign, named, template = text(get("camp_id")), text(get("campaign name")), text(get("template_id"))
     tags = _tags(get("tags")) or _tags(get("tag"))
     if campaign or named or template or tags:
         fields["campaign"] = {"id": campaign, "name": named, "template_id": template, "tags": tags}
-    if event in _FAILURES:
+    if event in _ADDED and (added := text(get(_LIST))):  # not all mail: an import must not undo a refusal of everything
+        fields["topic"] = f"list/{added}"
+    elif event in _FAILURES:
         reason = text(get("reason"))
         fields["failure"] = {"code": smtp_code(reason), "reason": reason} if reason else None
     elif event == "click":
@@ -107,6 +114,19 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     elif user_agent:
         fields["client"] = {"user_agent": user_agent}
     return fields
+
+
+def _properties(item: Item) -> dict[str, Any]:
+    """Facts worth having at hand, and the message's own metadata, which wins."""
+    get = item.get
+    properties: dict[str, Any] = {}
+    for name in _FACTS:
+        if fact := get(name):
+            properties[name] = fact
+    custom = get("X-Mailin-custom")
+    if custom is not None:
+        properties |= _custom(custom)
+    return properties
 
 
 def _event(item: Item) -> str:
@@ -160,7 +180,8 @@ def identity(item: Item) -> tuple[str, ...]:
     """
     get = item.get
     dated = get("ts_epoch") or get("s_epoch") or get("ts_event")
-    return (_event(item), email(get("email")) or "", *texts(item, _TOLD if dated else _TOLD_BY_TS))
+    told = texts(item, _TOLD if dated else _TOLD_BY_TS)
+    return (_event(item), email(get("email")) or "", *told, *filter(None, [text(get(_LIST))]))
 
 
 def send_key(item: Item) -> str | None:
@@ -202,6 +223,8 @@ SOURCE = Source(
             "Opens by a mail privacy proxy are their own events and have `client.machine` true.",
             "Names of events may be written hardBounce or hard_bounce; `platform_type` is always the latter.",
             "Where `ts_epoch` is missing, the time may be off by the account's time zone.",
+            "Being added to lists is about these alone, an event for each: `properties.topic` is `list/<id>`.",
+            "An unsubscription is from all mail: Brevo puts the address on its blocklist.",
             "The body of batched webhooks is not documented: an array, and an object around one, are read.",
             "Webhooks about SMS and inbound mail are not read: such events lie in quarantine.",
         ),

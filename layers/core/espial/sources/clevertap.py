@@ -29,7 +29,7 @@ _NAMES = {
     "phone": ("phone", "Phone"),
 }
 """CleverTap writes these with a capital in some payloads."""
-_OWN = frozenset([_TARGET, _KEY_VALUES, "objectId", "push_token", *(one for names in _NAMES.values() for one in names)])
+_OWN = frozenset([_TARGET, "objectId", "push_token", *(one for names in _NAMES.values() for one in names)])
 
 
 def split(delivery: RawDelivery) -> list[Item]:
@@ -61,8 +61,8 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         raise MalformedItem("missing_person", "neither identity, objectId, email nor phone is there", "identity")
     kind = _kind(item)
     properties = dict(sorted(remaining(item, _OWN).items()))
-    if key_values := item.get(_KEY_VALUES):
-        properties["key_values"] = key_values
+    if _KEY_VALUES in properties:
+        properties["key_values"] = properties.pop(_KEY_VALUES)
     return {
         "type": EVENT_TYPES[kind],
         "platform_type": kind,
@@ -131,7 +131,11 @@ SOURCE = Source(
             "CleverTap tells neither time nor id: events are dated by their receipt and marked `time_uncertain`.",
             "So a call that is repeated in a later second counts again.",
             "A campaign's profiles are `webhook_triggered`; a post-action webhook, which has the push sent, is `sent`.",
-            "Deliveries, opens and clicks of CleverTap's own channels leave it by its exports, not by webhook.",
+            (
+                "Deliveries, opens and clicks of CleverTap's own channels leave it by its exports, whose columns are "
+                "not confirmed: put these under a `custom_json` connection, whose mapping names them; `ts` is in the "
+                "account's zone, which `time_zone` says."
+            ),
             "Device tokens (`push_token`) are not kept with the event.",
         ),
     ),

@@ -1,4 +1,4 @@
-"""Customer.io reporting webhooks: one signed event a call, each with an id of its own.
+"""Customer.io reporting webhooks, one signed event a call; and its exports, which say of the same events less.
 
 https://docs.customer.io/journeys/webhooks/
 """
@@ -13,14 +13,17 @@ from typing import Any
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
-from espial.sources import Docs, EventFields, Source
+from espial.sources import Docs, EventFields, Export, Layout, Source
+from espial.sources._files import folded
 from espial.sources._shared import (
     email,
     epoch,
     inner,
     json_object,
     lone_object,
+    moment,
     phone,
+    present,
     remaining,
     smtp_code,
     text,
@@ -95,8 +98,43 @@ _MAPPED = frozenset(
     }
 )
 _FLAGS = {EventType.OPENED: "prefetched", EventType.CLICKED: "machine"}
-_TOLD = ("delivery_id", "customer_id", "recipient", "link_id", "href")
+_TOLD = ("customer_id", "recipient", "link_id", "href")
 _ADDRESS = re.compile(r"^(?:[^,]*<)?\s*([^<>,\s]+@[^<>,\s]+)\s*>?\s*$")
+
+
+_COLUMNS = {
+    "linkurl": "href",
+    "reason": "failure_message",
+    **{folded(name): name for name in (*_CAMPAIGNS, *_CAMPAIGN, "delivery_id", "customer_id", "recipient")},
+    **{folded(name): name for name in ("link_id", "href", "failure_message", "subject")},
+}
+"""Columns of its exports, in small letters alone -> the webhook's names."""
+_TIMES = ("createdat", "timestamp")
+_OTHER_TABLES = ("deliveries", "subjects", "outputs", "content", "people", "attributes", "campaigns", "broadcasts")
+_TABLE = re.compile(rf"(?:{'|'.join(_OTHER_TABLES)}|actions)(?:_v\d+)?[_.]", re.IGNORECASE)
+
+
+def from_row(row: Mapping[str, Any], _export: Export) -> Item:
+    """What became of a message, as a row of the data warehouse's Metrics or of a CSV file with the same columns.
+
+    Raises MalformedItem without a time that can be read.
+    """
+    told = {folded(name): value for name, value in row.items() if value not in (None, "")}
+    at = next((told[name] for name in _TIMES if name in told), None)
+    data = {ours: told[theirs] for theirs, ours in _COLUMNS.items() if theirs in told}
+    address = told.get("email") or told.get("emailaddr")
+    ids = {"id": told.get("customerid"), "email": address, "cio_id": told.get("internalcustomerid")}
+    return {
+        "object_type": told.get("deliverytype") or told.get("objecttype") or "",
+        "metric": told.get("metric"),
+        "timestamp": moment(at, "created_at").timestamp(),
+        "data": {**data, "identifiers": present(ids)},
+    }
+
+
+def layout(key: str, _settings: Mapping[str, Any]) -> Layout:
+    """The other tables of the data warehouse report nothing."""
+    return Layout(skip=_TABLE.match(key.rpartition("/")[2]) is not None)
 
 
 def normalise(item: Item, _arrival: Arrival) -> EventFields:
@@ -192,12 +230,17 @@ def _failed(kind: str, data: Mapping[str, Any], fields: EventFields) -> None:
 
 
 def identity(item: Item) -> tuple[str, ...]:
-    """Customer.io's event id, the same over its retries; without it all that tells two events apart."""
+    """Delivery, metric and link: Customer.io's id of the event stands in its webhooks alone.
+
+    That id where there is no delivery; without it all that tells two events apart.
+    """
     kind, metric = _words(item)
-    given = text(item.get("event_id"))
-    if given:
+    data = inner(item, "data")
+    if delivery := text(data.get("delivery_id")):
+        return (metric or "", delivery, text(data.get("link_id")) or text(data.get("href")) or "")
+    if given := text(item.get("event_id")):
         return (metric or "", given)
-    return (kind, metric or "", text(item.get("timestamp")) or "", *texts(inner(item, "data"), _TOLD))
+    return (kind, metric or "", text(item.get("timestamp")) or "", *texts(data, _TOLD))
 
 
 def send_key(item: Item) -> str | None:
@@ -239,6 +282,8 @@ SOURCE = Source(
     identity=identity,
     person_order=person_order,
     send_key=send_key,
+    exports={"csv": from_row, "parquet": from_row},
+    layout=layout,
     docs=Docs(
         title="Customer.io reporting webhooks",
         url="https://docs.customer.io/journeys/webhooks/",
@@ -262,6 +307,17 @@ SOURCE = Source(
             "Hard and soft bounces are one metric; a 4xx reply of the mail server makes a soft one.",
             "An open is a machine's by `prefetched`, a click by `machine`; `proxied` alone is only an image proxy.",
             "With the option Body Content the message's text stays in the raw copy.",
+            "Two reports are the same one by delivery, metric, link and second: exports have no event id.",
+            (
+                "Of the data warehouse's files the Metrics are read, and CSV files with the same columns; the other "
+                "tables are left alone. Connect it with the folder exports/customerio/<connection>."
+            ),
+            (
+                "Metrics name nobody, so their events are kept under no person. With the webhook connected too leave "
+                "the Metrics out, or each event is kept twice under one id: with its person and without. CSV files "
+                "that name the recipient are recorded once."
+            ),
+            "Not confirmed: the columns of CSV files, which are of your choice; they are read by name.",
             "Not confirmed: whether retries are signed afresh; `max_age_seconds` narrows the tolerance of a day.",
         ),
     ),

@@ -97,7 +97,7 @@ def _contact(item: Item, kind: str, fields: EventFields) -> None:
         fields["type"] = EventType.UNSUBSCRIBED if refused else EventType.SUBSCRIBED
         fields["channel"] = "email"
         if changed != OPT_OUT:
-            properties["topic"] = changed.removeprefix(f"{OPT_OUT}_")
+            fields["topic"] = changed.removeprefix(f"{OPT_OUT}_")
     else:
         fields["type"] = LEAD_PROPERTIES.get(changed, fields["type"])
         properties["traits"] = {changed: value}
@@ -126,6 +126,8 @@ _ENCODED = {
 
 def _decoded(url: str) -> str:
     """The URL as HubSpot signs it: these characters decoded, no others."""
+    if "%" not in url:
+        return url
     for code, plain in _ENCODED.items():
         url = url.replace(code, plain).replace(code.lower(), plain)
     return url

@@ -5,12 +5,15 @@ https://support.iterable.com/hc/en-us/articles/208013936-System-Webhooks
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from espial.deliveries import Arrival, Item
+import orjson
+
+from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
-from espial.sources import Docs, EventFields, Source
+from espial.sources import Docs, EventFields, Export, Layout, Source
 from espial.sources._shared import email, inner, instant, leaves, objects, phone, remaining, text
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
@@ -68,7 +71,12 @@ _CAMPAIGN = {
     "workflowId": "journey_id",
     "workflowName": "journey_name",
 }
-_CONSENT = {"channelIds": "channels", "messageTypeIds": "types", "emailListIds": "lists"}
+_CONSENT = {"messageTypeIds": "type", "emailListIds": "list"}
+"""What a change of consent may be about, and how its topic begins; with `channelIds` it is about all of a channel."""
+_SCOPE = "_scope"
+"""The topic that an item is about, of the ones that the report names."""
+_CHOICES = (EventType.SUBSCRIBED, EventType.UNSUBSCRIBED)
+_LISTS = frozenset({"labels", "channelIds", *_CONSENT})
 _PLACEHOLDER = "@placeholder.email"
 """Where a project knows its people by user id, Iterable makes up addresses."""
 _FAILED = frozenset({EventType.BOUNCED, EventType.SOFT_BOUNCED, EventType.FAILED, EventType.DROPPED})
@@ -100,6 +108,88 @@ _MAPPED = frozenset(
 )
 
 
+def split(delivery: RawDelivery) -> list[Item]:
+    """The report, or one for each list and type that it is about joining or leaving. Raises MalformedDelivery."""
+    return [one for item in objects(delivery) for one in _each(item)]
+
+
+def _each(item: Any) -> list[Any]:
+    if not isinstance(item, dict) or EVENT_TYPES.get(_name(item) or "") not in _CHOICES:
+        return [item]
+    return [{**item, _SCOPE: scope} for scope in _scopes(inner(item, "dataFields"))] or [item]
+
+
+_EXPORTED = {name.lower(): name for name in (*EVENT_TYPES, "purchase", "customEvent", "user") if name != JOURNEY}
+"""Data types of exports, in small letters; a file holds one and does not say which."""
+_TYPE_FIELDS = ("eventName", "eventType", "dataTypeName")
+_LETTERS = re.compile(r"[A-Za-z]+")
+_IDS = ("email", "userId")
+
+
+def _data_type(export: Export) -> str:
+    """What the connection's setting `data_type` says, else the last word of the file's key that is one."""
+    given = text(export.settings.get("data_type"))
+    return given or _named_type(export.record_name) or _named_type(export.key)
+
+
+def _named_type(key: str) -> str:
+    words = _LETTERS.findall(key)
+    return next((found for word in reversed(words) if (found := _EXPORTED.get(word.lower()))), "")
+
+
+def from_json(row: Any, export: Export) -> list[Any]:
+    """A line of `data.json`: the webhook's `dataFields` flat, or what a webhook posts."""
+    if not isinstance(row, dict) or isinstance(row.get("dataFields"), dict):
+        return _each(row)
+    return _each(_item(row, _data_type(export)))
+
+
+def from_csv(row: Mapping[str, str], export: Export) -> list[Any]:
+    """A row of `data.csv`: nested names have dots between them, lists and objects are JSON or have commas."""
+    facts: Item = {}
+    for column, value in row.items():
+        if value:
+            *places, last = export.columns.get(column, column).split(".")
+            place = facts
+            for name in places:
+                inside = place.get(name)
+                if not isinstance(inside, dict):
+                    inside = place[name] = {}
+                place = inside
+            place[last] = _cell(last, value)
+    return _each(_item(facts, _data_type(export)))
+
+
+def _cell(column: str, value: str) -> Any:
+    if value[0] in "[{":
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    if column in _LISTS:
+        return value.split(",")
+    if column == "isBot" and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value
+
+
+def _item(facts: Item, data_type: str) -> Item:
+    named = next((found for name in _TYPE_FIELDS if (found := text(facts.get(name)))), None)
+    whose = {name: facts[name] for name in _IDS if name in facts}
+    return {**whose, "eventName": named or data_type or None, "dataFields": facts}
+
+
+def _configured(settings: Mapping[str, Any]) -> Source:
+    if not isinstance(settings.get("data_type", ""), str):
+        raise ValueError("data_type: must be the name of an event, such as emailClick")  # noqa: TRY004 - as all settings
+    return SOURCE
+
+
+def layout(key: str, settings: Mapping[str, Any]) -> Layout:
+    """A list of users reports nothing."""
+    return Layout(skip="data_type" not in settings and _named_type(key) == "user")
+
+
 def normalise(item: Item, arrival: Arrival) -> EventFields:
     """One event. Raises MalformedItem for what is not an object, names neither event nor person, or has no time."""
     if type(item) is not dict:
@@ -127,8 +217,8 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         fields["failure"] = _failure(facts)
     if type_ is EventType.OPENED or type_ is EventType.CLICKED:
         fields["client"] = _client(facts)
-    if type_ is EventType.SUBSCRIBED and (lists := _lists(facts)):
-        fields["properties"]["topic"] = " ".join(lists)
+    if scope := text(item.get(_SCOPE)):
+        fields["topic"] = scope
     return fields
 
 
@@ -207,18 +297,20 @@ def _client(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"ip": ip, "user_agent": user_agent} if ip or user_agent else None
 
 
-def _lists(facts: Mapping[str, Any]) -> list[str]:
-    """What a change of consent is about: `lists/12,13`; nothing where it names none."""
-    found = []
-    for field, word in _CONSENT.items():
-        ids = facts.get(field)
-        if type(ids) is list and (named := sorted(filter(None, map(text, ids)))):
-            found.append(f"{word}/{','.join(named)}")
-    return found
+def _scopes(facts: Mapping[str, Any]) -> list[str]:
+    """What a change of consent is about: `list/12`, `type/7`; nothing where that is all of a channel."""
+    if facts.get("channelIds"):
+        return []
+    given = ((word, facts.get(field)) for field, word in _CONSENT.items())
+    named = [f"{word}/{one}" for word, ids in given if type(ids) is list for one in map(text, ids) if one]
+    return list(dict.fromkeys(named))
 
 
 def identity(item: Item) -> tuple[str, ...]:
-    """No id is given: message (or person), name, second, and for clicks the link, for consent what it is about."""
+    """No id is given: message (or person), name, second, for clicks the address, for consent what it is about.
+
+    All of that an export says too.
+    """
     name = _name(item)
     if name is None:
         return (JOURNEY, *leaves(item))
@@ -227,9 +319,9 @@ def identity(item: Item) -> tuple[str, ...]:
     message = text(facts.get("messageId"))
     person = (message,) if message else tuple(one or "" for one in _person(item, facts).values())
     if EVENT_TYPES.get(name) is not EventType.CLICKED:
-        return (name, second, *person, *_lists(facts))
+        return (name, second, *person, *filter(None, [text(item.get(_SCOPE))]))
     link = _link(facts)
-    return (name, second, *person, link["url"] or "", link["id"] or "", *_lists(facts))
+    return (name, second, *person, link["url"] or link["id"] or "")
 
 
 def send_key(item: Item) -> str | None:
@@ -240,12 +332,15 @@ def send_key(item: Item) -> str | None:
 SOURCE = Source(
     name="iterable",
     verify=shared_secret(),
-    split=objects,
+    split=split,
     event_types=EVENT_TYPES,
     normalise=normalise,
     identity=identity,
     person_order=lambda _item: ("email", "external_id", "phone"),
     send_key=send_key,
+    exports={"csv": from_csv, "ndjson": from_json},
+    layout=layout,
+    configured=_configured,
     docs=Docs(
         title="Iterable system webhooks",
         url="https://support.iterable.com/hc/en-us/articles/208013936-System-Webhooks",
@@ -267,10 +362,17 @@ SOURCE = Source(
             "Iterable signs nothing and numbers no events: two reports are the same one by message, name and second.",
             "There is no delivered event for e-mail.",
             "A click on the hosted unsubscribe page is a click; the unsubscription follows as an event of its own.",
-            "An unsubscription counts for the whole channel, whatever it names; a subscription for what it names only.",
+            "Joining or leaving lists or message types is an event for each; `topic` is `list/<id>` or `type/<id>`.",
+            "Joining or leaving where message channels are named, or nothing, is about all e-mail.",
             "Addresses at placeholder.email are made up by Iterable, so they are left out.",
             "A journey's webhook, whose body you write, becomes `webhook_triggered`: put `email` or `userId` into it.",
             "It carries no time of its own, so it is dated by its receipt, and a retry of it may count twice.",
+            (
+                "Exports (data.csv, data.json, export jobs) go to exports/iterable/<connection>/; which event they "
+                "hold is a word of the key, such as `emailClick`, or the setting `data_type`. Lists of users are "
+                "left alone."
+            ),
+            "An exported row is the webhook's event by message, name, second and the address of a click.",
             "Not confirmed: `isBot` on opens and clicks; it is read where it comes.",
         ),
     ),

@@ -15,9 +15,10 @@ import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
-from espial.sources import Docs, EventFields, Source
+from espial.sources import Docs, EventFields, Export, Source
+from espial.sources._files import folded
 from espial.sources._proofs import any_of
-from espial.sources._shared import document, email, epoch, inner, instant, leaves, phone, present, text
+from espial.sources._shared import document, email, epoch, inner, instant, known, leaves, moment, phone, remaining, text
 from espial.verify import NO_SETTINGS, Scheme, from_hex
 from espial.verify.hmacs import DAY, Mac, Shown, hmac_signature
 from espial.verify.shared import shared_secret
@@ -44,8 +45,8 @@ _TOPICS: Mapping[str, tuple[EventType, str]] = {
     "received_sms": (EventType.DELIVERED, "sms"),
     "received_automated_response_sms": (EventType.DELIVERED, "sms"),
     "clicked_sms": (EventType.CLICKED, "sms"),
-    "failed_to_deliver_sms": (EventType.BOUNCED, "sms"),
-    "failed_to_deliver_automated_response_sms": (EventType.BOUNCED, "sms"),
+    "failed_to_deliver_sms": (EventType.FAILED, "sms"),  # for good or for now is not said
+    "failed_to_deliver_automated_response_sms": (EventType.FAILED, "sms"),
     "subscribed_to_sms_marketing": (EventType.SUBSCRIBED, "sms"),
     "unsubscribed_from_sms_marketing": (EventType.UNSUBSCRIBED, "sms"),
     "received_push": (EventType.DELIVERED, "push"),
@@ -88,6 +89,75 @@ def split(delivery: RawDelivery) -> list[Item]:
     return [{FLOW: one} for one in (found if isinstance(found, list) else [found])]
 
 
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "id": ("eventid", "id"),
+    "metric": ("metric", "metricname", "eventname"),
+    "at": ("datetime", "timestamp", "time"),
+    "profile": ("profileid", "personid"),
+    "email": ("email", "recipientemailaddress"),
+    "phone": ("phonenumber",),
+    "external": ("externalid",),
+}
+"""What a file says, and the columns that may say it; the setting `columns` names others."""
+_TRUTHS = ("true", "false")
+_FACTS = {"Value": "$value", "Flow": "$flow"}
+
+
+def from_row(row: Mapping[str, Any], export: Export) -> Item:
+    """An event of a file, read by the names of its columns. Raises MalformedItem without a time that can be read."""
+    names = export.columns or {folded(name): name for name in row}
+    small = {folded(name): value for name, value in row.items() if value not in (None, "")}
+    own = inner(export.settings, "columns")
+    places = {what: (folded(text(own.get(what)) or ""), *known_as) for what, known_as in _COLUMNS.items()}
+    found = {what: next((small[one] for one in places[what] if one in small), None) for what in places}
+    used = {one for known_as in places.values() for one in known_as}
+    facts = {names.get(name, name): value for name, value in small.items() if name not in used}
+    facts |= {flag: said == "true" for flag in _FLAGS.values() if (said := str(facts.get(flag, "")).lower()) in _TRUTHS}
+    if found["email"]:
+        facts["Recipient Email Address"] = found["email"]
+    profile = {"external_id": found["external"], "phone_number": found["phone"]}
+    event = {
+        "id": found["id"],
+        "attributes": {
+            "timestamp": int(moment(found["at"], "datetime").timestamp()),
+            "event_properties": {_FACTS.get(name, name): value for name, value in facts.items()},
+        },
+        "relationships": {"profile": {"data": {"type": "profile", "id": found["profile"]}}},
+    }
+    included = {"type": "profile", "id": found["profile"], "attributes": profile}
+    return {"topic": _topic(text(found["metric"])), "payload": {"data": event, "included": [included]}}
+
+
+def _configured(settings: Mapping[str, Any]) -> Source:
+    given = settings.get("columns", {})
+    if not isinstance(given, Mapping):
+        raise ValueError("columns: must be a mapping")  # noqa: TRY004 - one error for all settings
+    for what, column in given.items():
+        if what not in _COLUMNS:
+            raise ValueError(f"columns.{what}: no such fact, must be one of {', '.join(_COLUMNS)}")
+        if not isinstance(column, str):
+            raise ValueError(f"columns.{what}: must be the name of a column")  # noqa: TRY004
+    return SOURCE
+
+
+def from_json(row: Any, export: Export) -> Any:
+    """A line of a file: an event as a webhook posts it, or flat."""
+    return from_row(row, export) if isinstance(row, dict) and "topic" not in row else row
+
+
+def _topic(metric: str | None) -> str | None:
+    """A file names the metric as the console does, and no integration: `Received Email`."""
+    if metric is None:
+        return None
+    name = re.sub(r"\W+", "_", metric.lower()).strip("_")
+    return f"{_OWN}{name}" if name in _TOPICS else f"{_PREFIX}export.{name}"
+
+
+def _metric(topic: str) -> str:
+    """A topic without its integration, which a file does not name."""
+    return topic.rpartition(".")[2]
+
+
 def normalise(item: Item, arrival: Arrival) -> EventFields:
     """One event. Raises MalformedItem for what is not an object or has no topic or no time."""
     if type(item) is not dict:
@@ -109,7 +179,7 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         "occurred_at": _occurred_at(attributes),
         "person": _person(item, facts),
         "campaign": _campaign(facts),
-        "properties": present({name: value for name, value in facts.items() if name not in _MAPPED}),
+        "properties": remaining(facts, _MAPPED),
     }
     if type_ is EventType.CLICKED:
         fields["link"] = {"url": text(facts.get("URL"))}
@@ -187,27 +257,24 @@ def _person(item: Item, facts: Mapping[str, Any]) -> dict[str, str | None]:
 def _campaign(facts: Mapping[str, Any]) -> dict[str, str] | None:
     """`$message` is a campaign, or within a flow one of its messages."""
     flow = text(facts.get("$flow"))
-    return (
-        present(
-            {
-                "step_id" if flow else "id": text(facts.get("$message")),
-                "name": text(facts.get("Campaign Name")),
-                "journey_id": flow,
-                "send_id": text(facts.get("$_cohort$message_send_cohort")),
-            }
-        )
-        or None
+    return known(
+        {
+            "step_id" if flow else "id": text(facts.get("$message")),
+            "name": text(facts.get("Campaign Name")),
+            "journey_id": flow,
+            "send_id": text(facts.get("$_cohort$message_send_cohort")),
+        }
     )
 
 
 def identity(item: Item) -> list[str]:
-    """Klaviyo's event id under its topic; without one its parts. A flow's webhook is all that it says."""
+    """Klaviyo's event id under its metric; without one its parts. A flow's webhook is all that it says."""
     if FLOW in item:
         return [FLOW, *leaves(item[FLOW])]
     event = _event(item)
     attributes = inner(event, "attributes")
     given = text(event.get("id")) or text(item.get("external_id")) or text(attributes.get("uuid"))
-    return [text(item.get("topic")) or "", *([given] if given else leaves(event))]
+    return [_metric(text(item.get("topic")) or ""), *([given] if given else leaves(event))]
 
 
 def send_key(item: Item) -> str | None:
@@ -275,6 +342,8 @@ SOURCE = Source(
     identity=identity,
     person_order=lambda _item: ("source_contact_id", "external_id", "email", "phone"),
     send_key=send_key,
+    exports={"csv": from_row, "ndjson": from_json},
+    configured=_configured,
     docs=Docs(
         title="Klaviyo webhooks",
         url="https://developers.klaviyo.com/en/docs/working_with_system_webhooks",
@@ -300,6 +369,11 @@ SOURCE = Source(
             "Klaviyo names no tolerance for its signed time; a day is allowed, `max_age_seconds` narrows it.",
             "A body whose webhook id differs from the header's is refused.",
             "A flow's webhook is dated by `occurred_at` of its body (ISO 8601), else by its receipt.",
+            (
+                "Files of events (CSV or JSON lines) go to exports/klaviyo/<connection>/. They are read by the names "
+                "of their columns, which are not confirmed; the setting `columns` names yours: `columns: {id: …, "
+                "metric: …, at: …, profile: …, email: …}`. With an event id each is the webhook's event."
+            ),
             "Names of event properties are Klaviyo's usual ones and not all confirmed; all are kept as properties.",
         ),
     ),

@@ -70,7 +70,7 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     if type(event) is not str:
         raise MalformedItem("missing_event", "type is missing or not text", "type")
     written = "data.created_at" if "created_at" in data else "created_at"
-    mail = inner(data, "email")
+    email_id = text(inner(data, "email").get("id")) or text(data.get("email_id"))
     fields: EventFields = {
         "type": EVENT_TYPES.get(event, EventType.UNKNOWN),
         "platform_type": event,
@@ -78,11 +78,11 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "occurred_at": instant(data.get("created_at", item.get("created_at")), written),
         "person": {"email": _address(item)},
         "message_id": _message(data),
-        "properties": present({"email_id": text(mail.get("id")) or text(data.get("email_id"))}),
+        "properties": {"email_id": email_id} if email_id else {},
     }
-    campaign = present({"template_id": text(data.get("template_id")), "tags": _tags(data)})
-    if campaign:
-        fields["campaign"] = campaign
+    template, tags = text(data.get("template_id")), _tags(data)
+    if template or tags:
+        fields["campaign"] = {"template_id": template, "tags": tags}
     _details(event, data, fields)
     return fields
 
@@ -90,7 +90,7 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
 def _details(event: str, data: Mapping[str, Any], fields: EventFields) -> None:
     """`morph`, or `meta` in version 2: null or an empty array where there is nothing to say."""
     said = inner(data, "morph") or inner(data, "meta")
-    ip, url, reason = (text(said.get(name)) for name in ("ip", "url", "reason"))
+    ip, url, reason = text(said.get("ip")), text(said.get("url")), text(said.get("reason"))
     if ip:
         fields["client"] = {"ip": ip}
     if url:

@@ -18,7 +18,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import MOST_FIELDS, document, email, epoch, form, inner, present, text
+from espial.sources._shared import MOST_FIELDS, document, email, epoch, form, inner, known, present, text, texts
 from espial.verify import from_hex, whole_seconds
 from espial.verify.hmacs import Mac, Shown, hmac_signature
 from espial.vocabulary import EventType
@@ -187,18 +187,20 @@ def _campaign(item: Item) -> dict[str, Any] | None:
         "id": text(campaign.get("id")),
         "name": text(campaign.get("name")),
         "template_id": text(inner(item, "template").get("name")),
-        "tags": [tag for tag in map(text, tags) if tag] if isinstance(tags, list) else None,
+        "tags": [tag for tag in map(text, tags) if tag] if type(tags) is list else [],
     }
-    return present(found) or None
+    return known(found)
 
 
 def _properties(item: Item) -> dict[str, Any]:
-    facts = {
-        "domain": text(inner(item, "domain").get("name")),
-        "mailing_list": text(inner(item, "mailing-list").get("address")),
-        "test_mode": inner(item, "flags").get("is-test-mode") is True or None,
-    }
-    return {**present(facts), **inner(item, "user-variables")}
+    found: dict[str, Any] = {}
+    if domain := text(inner(item, "domain").get("name")):
+        found["domain"] = domain
+    if mailing_list := text(inner(item, "mailing-list").get("address")):
+        found["mailing_list"] = mailing_list
+    if inner(item, "flags").get("is-test-mode") is True:
+        found["test_mode"] = True
+    return found | inner(item, "user-variables")
 
 
 def _failed(item: Item, fields: EventFields) -> None:
@@ -209,7 +211,7 @@ def _failed(item: Item, fields: EventFields) -> None:
         "code": text(status.get("enhanced-code")) or text(status.get("code")),
         "reason": text(status.get("message")) or text(status.get("description")),
     }
-    fields["failure"] = present(failure) or None
+    fields["failure"] = known(failure)
     event, severity = item["event"], item.get("severity")
     if event == "failed" and severity == "temporary":
         fields["type"] = EventType.DEFERRED
@@ -233,7 +235,7 @@ def _engaged(item: Item, fields: EventFields) -> None:
     bot = info.get("bot")
     if type(bot) is str:  # `apple`, `gmail`, `generic`; empty where none was detected
         client |= {"machine": bool(bot), "machine_reason": f"client-info.bot {bot}".strip()}
-    fields["client"] = present(client) or None
+    fields["client"] = known(client)
     url = text(item.get("url"))
     if url:
         fields["link"] = {"url": url}
@@ -259,8 +261,7 @@ def identity(item: Item) -> tuple[str, ...]:
     given = text(item.get("id"))
     if given:
         return (event, given)
-    parts = (text(item.get(part)) or "" for part in ("timestamp", "url", "ip", "reason"))
-    return (event, _message_id(item) or "", _person(item) or "", *parts)
+    return (event, _message_id(item) or "", _person(item) or "", *texts(item, ("timestamp", "url", "ip", "reason")))
 
 
 def send_key(item: Item) -> str | None:

@@ -75,6 +75,8 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         ip, user_agent, url = text(get("ip")), text(get("agent")), text(get("url"))
         fields["client"] = {"ip": ip, "user_agent": user_agent} if ip or user_agent else None
         fields["link"] = {"url": url} if url else None
+    if event == "unsub" and (list_id := _number(item, "mj_list_id")):
+        fields["topic"] = f"list/{list_id}"
     return fields
 
 
@@ -159,7 +161,7 @@ SOURCE = Source(
             "`sent` means that the recipient's server took the message: it is `delivered` here.",
             "`failure.class` is error_related_to, `failure.code` Mailjet's error, `failure.reason` the server's words.",
             "Payload becomes `properties`, customcampaign a tag, MessageID text: it is too long for most JSON readers.",
-            "An unsubscription need not name its message.",
+            "An unsubscription need not name its message; where it names a list it is from that one alone.",
         ),
     ),
 )

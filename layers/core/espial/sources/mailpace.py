@@ -11,7 +11,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import inner, instant, lone_object, mailbox, present, text
+from espial.sources._shared import inner, instant, lone_object, mailbox, text, texts
 from espial.verify.public_keys import signature_of_body
 from espial.vocabulary import EventType
 
@@ -30,14 +30,16 @@ def split(delivery: RawDelivery) -> list[Item]:
     """One item a recipient, who stands under `_recipient`, or one that names nobody. Raises MalformedDelivery."""
     (found,) = lone_object(delivery)
     recipients = _recipients(inner(found, "payload"))
-    if len(recipients) == 1 or (recipients and text(found.get("event")) in OF_EACH):
+    if len(recipients) == 1:
+        found["_recipient"] = recipients[0]
+    elif recipients and text(found.get("event")) in OF_EACH:
         return [{**found, "_recipient": one} for one in recipients]
     return [found]
 
 
 def _recipients(payload: Mapping[str, Any]) -> list[str]:
     """Of `to`, `cc` and `bcc`, each a list with commas."""
-    named = (text(payload.get(name)) or "" for name in ("to", "cc", "bcc"))
+    named = (line for name in ("to", "cc", "bcc") if (line := text(payload.get(name))))
     found = (mailbox(one) for line in named for one in line.split(","))
     return list(dict.fromkeys(one for one in found if one))
 
@@ -63,7 +65,7 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "occurred_at": instant(payload.get("updated_at"), "payload.updated_at"),
         "person": {"email": address},
         "message_id": message,
-        "properties": present({"recipients": several}),
+        "properties": {"recipients": several} if several else {},
     }
     tags = payload.get("tags")
     if isinstance(tags, list) and tags:
@@ -75,9 +77,8 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
 
 def identity(item: Item) -> tuple[str, ...]:
     """Message, recipient and when its status changed; MailPace gives events no id."""
-    payload = inner(item, "payload")
-    parts = (payload.get("id"), item.get("_recipient"), payload.get("updated_at"))
-    return (item["event"], *(text(part) or "" for part in parts))
+    message, at = texts(inner(item, "payload"), ("id", "updated_at"))
+    return (item["event"], message, text(item.get("_recipient")) or "", at)
 
 
 def send_key(item: Item) -> str | None:

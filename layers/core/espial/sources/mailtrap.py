@@ -10,16 +10,7 @@ from collections.abc import Mapping
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import (
-    document,
-    email,
-    inner,
-    lines,
-    present,
-    seconds_or_milliseconds,
-    smtp_code,
-    text,
-)
+from espial.sources._shared import document, email, inner, known, lines, seconds_or_milliseconds, smtp_code, text, texts
 from espial.verify.hmacs import hmac_of_body
 from espial.vocabulary import EventType
 
@@ -36,6 +27,7 @@ EVENT_TYPES: Mapping[str, EventType] = {
 }
 """A soft bounce and a suspension (unverified domain) are tried ten times more, says "Statuses and Events"."""
 
+_TOLD = ("message_id", "timestamp", "url", "ip", "user_agent", "description")
 _FAILURES = frozenset({"soft bounce", "bounce", "suspension", "reject"})
 
 
@@ -61,6 +53,7 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     if not isinstance(event, str) or not event:
         raise MalformedItem("missing_event", "event is missing or not text", "event")
     tag, stream, url = text(get("category")), text(get("sending_stream")), text(get("url"))
+    custom = inner(item, "custom_variables")
     fields: EventFields = {
         "type": EVENT_TYPES.get(event, EventType.UNKNOWN),
         "platform_type": event,
@@ -70,20 +63,17 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "campaign": {"tags": [tag]} if tag else None,
         "message_id": text(get("message_id")),
         "link": {"url": url} if url else None,
-        "client": present({"ip": text(get("ip")), "user_agent": text(get("user_agent"))}) or None,
-        "properties": {**present({"sending_stream": stream}), **inner(item, "custom_variables")},
+        "client": known({"ip": text(get("ip")), "user_agent": text(get("user_agent"))}),
+        "properties": {"sending_stream": stream, **custom} if stream else custom,
     }
     if event in _FAILURES:
         reply, reason = text(get("response")), text(get("reason"))
-        fields["failure"] = (
-            present(
-                {
-                    "class": text(get("bounce_category")),
-                    "code": smtp_code(reply) or text(get("response_code")),
-                    "reason": reply or reason,
-                }
-            )
-            or None
+        fields["failure"] = known(
+            {
+                "class": text(get("bounce_category")),
+                "code": smtp_code(reply) or text(get("response_code")),
+                "reason": reply or reason,
+            }
         )
         if event == "reject" and "suppress" in (reason or "").lower():
             fields["type"] = EventType.DROPPED
@@ -97,8 +87,7 @@ def identity(item: Item) -> tuple[str, ...]:
     given = text(get("event_id"))
     if given:
         return (event, given)
-    parts = ("message_id", "timestamp", "url", "ip", "user_agent", "description")
-    return (event, email(get("email")) or "", *(text(get(part)) or "" for part in parts))
+    return (event, email(get("email")) or "", *texts(item, _TOLD))
 
 
 def send_key(item: Item) -> str | None:

@@ -16,7 +16,7 @@ import orjson
 from espial.deliveries import Arrival, Item, RawDelivery, Reply
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, epoch, form, inner, present, text
+from espial.sources._shared import email, epoch, form, inner, known, present, text, texts
 from espial.verify import from_base64
 from espial.verify.hmacs import Mac, Shown, hmac_signature
 from espial.vocabulary import EventType
@@ -84,10 +84,7 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "person": {"email": _person(item)},
         "campaign": _campaign(message),
         "message_id": _message_id(item),
-        "properties": {
-            **present({name: text(message.get(name)) for name in _FACTS}),
-            **inner(message, "metadata"),  # an empty one is an array, the PHP way
-        },
+        "properties": _properties(message),
     }
     special = _SPECIAL.get(kind)
     if special:
@@ -95,6 +92,11 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     elif "event" not in item:
         _listed(item, fields)
     return fields
+
+
+def _properties(message: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {name: fact for name in _FACTS if (fact := text(message.get(name)))}
+    return facts | inner(message, "metadata")  # an empty one is an array, the PHP way
 
 
 def _kind(item: Item) -> str | None:
@@ -123,9 +125,9 @@ def _campaign(message: Mapping[str, Any]) -> dict[str, Any] | None:
     tags = message.get("tags")
     found = {
         "template_id": text(message.get("template")),
-        "tags": [tag for tag in map(text, tags) if tag] if isinstance(tags, list) else None,
+        "tags": [tag for tag in map(text, tags) if tag] if type(tags) is list else [],
     }
-    return present(found) or None
+    return known(found)
 
 
 def _failed(item: Item, fields: EventFields) -> None:
@@ -135,7 +137,7 @@ def _failed(item: Item, fields: EventFields) -> None:
         "code": text(message.get("bgtools_code")),
         "reason": text(message.get("diag")) or _last_answer(message),
     }
-    fields["failure"] = present(failure) or None
+    fields["failure"] = known(failure)
 
 
 def _last_answer(message: Mapping[str, Any]) -> str | None:
@@ -156,7 +158,7 @@ def _rejected(item: Item, fields: EventFields) -> None:
 
 def _engaged(item: Item, fields: EventFields) -> None:
     client = {"ip": text(item.get("ip")), "user_agent": text(item.get("user_agent"))}
-    fields["client"] = present(client) or None
+    fields["client"] = known(client)
     url = text(item.get("url"))
     if url:
         fields["link"] = {"url": url}
@@ -181,13 +183,8 @@ _SPECIAL: Mapping[str, Callable[[Item, EventFields], None]] = {
 
 def identity(item: Item) -> tuple[str, ...]:
     """Mandrill numbers messages, not events: message, event, second, link and client, or what changed in a list."""
-    parts = ("ts", "url", "ip", "user_agent", "action")
-    return (
-        _kind(item) or "",
-        _message_id(item) or "",
-        _person(item) or "",
-        *(text(item.get(part)) or "" for part in parts),
-    )
+    told = texts(item, ("ts", "url", "ip", "user_agent", "action"))
+    return (_kind(item) or "", _message_id(item) or "", _person(item) or "", *told)
 
 
 def send_key(item: Item) -> str | None:

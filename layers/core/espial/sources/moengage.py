@@ -10,8 +10,8 @@ from typing import Any
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
-from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import document, email, epoch, inner, present, text, unmapped
+from espial.sources import Docs, EventFields, Export, Source
+from espial.sources._shared import document, email, epoch, inner, known, leaves, text, unmapped
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -50,7 +50,6 @@ _CAMPAIGN = (
     ("node_id", "step_id"),
 )
 """Theirs and ours; of two for one the later wins."""
-_EMAILS = ("email_id", "moe_email_id")
 _USER_EMAIL = "moe_user_email"
 _MAPPED = frozenset(
     [
@@ -64,7 +63,8 @@ _MAPPED = frozenset(
         "variation",
         "url",
         "bounce_reason",
-        *_EMAILS,
+        "email_id",
+        "moe_email_id",
     ]
 )
 _ACTED = _MAPPED - {"url", "variation", "bounce_reason"}
@@ -82,6 +82,17 @@ def split(delivery: RawDelivery) -> list[Item]:
     return [
         {**event, _REQUEST: f"{request}/{place}"} if isinstance(event, dict) and not event.get("event_uuid") else event
         for place, event in enumerate(events)
+    ]
+
+
+def from_json(row: Any, _export: Export) -> list[Item]:
+    """A line of its files: an event as Streams posts it, or an envelope of them. Without an id it is what it says."""
+    events = row.get("events") if isinstance(row, dict) else None
+    return [
+        {**event, _REQUEST: "/".join(leaves(event))}
+        if isinstance(event, dict) and not event.get("event_uuid")
+        else event
+        for event in (events if isinstance(events, list) else [row])
     ]
 
 
@@ -104,9 +115,9 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "campaign": _campaign(facts) or None,
     }
     if type_ in _FAILED:
-        fields["failure"] = present({"reason": text(facts.get("bounce_reason"))}) or None
+        fields["failure"] = known({"reason": text(facts.get("bounce_reason"))})
     if type_ is EventType.CLICKED:
-        fields["link"] = present({"url": text(facts.get("url"))}) or None
+        fields["link"] = known({"url": text(facts.get("url"))})
     fields["properties"] = _properties(item, facts, named=code in EVENT_TYPES)
     return fields
 
@@ -116,16 +127,16 @@ def _code(item: Item) -> str | None:
 
 
 def _channel(code: str, facts: Mapping[str, Any], *, acted: bool) -> str:
-    found = next((channel for prefix, channel in _PREFIXES.items() if code.startswith(prefix)), None)
-    if found:
-        return found
+    for prefix, channel in _PREFIXES.items():
+        if code.startswith(prefix):
+            return channel
     if acted:
         return "web" if (text(facts.get("platform")) or "").lower() == "web" else "app"
     return _CHANNELS.get((text(facts.get("campaign_channel")) or "").lower(), "none")
 
 
 def _email(item: Item, facts: Mapping[str, Any]) -> str | None:
-    found = next((address for name in _EMAILS if (address := email(facts.get(name)))), None)
+    found = email(facts.get("email_id")) or email(facts.get("moe_email_id"))
     return found or email(inner(item, "user_attributes").get(_USER_EMAIL))
 
 
@@ -144,9 +155,15 @@ def _campaign(facts: Mapping[str, Any]) -> dict[str, str]:
 def _properties(item: Item, facts: Mapping[str, Any], *, named: bool) -> dict[str, Any]:
     """The attributes of the event, flat, then those of user and device; a user action keeps every one of its own."""
     mapped = _MAPPED if named else _ACTED
-    properties = {name: facts[name] for name in unmapped(tuple(facts), mapped) if facts[name] is not None}
-    user = {name: value for name, value in inner(item, "user_attributes").items() if name != _USER_EMAIL}
-    return properties | present({"user_attributes": user, "device_attributes": inner(item, "device_attributes")})
+    properties = {name: fact for name in unmapped(tuple(facts), mapped) if (fact := facts[name]) is not None}
+    user, device = inner(item, "user_attributes"), inner(item, "device_attributes")
+    if _USER_EMAIL in user:
+        user = {name: value for name, value in user.items() if name != _USER_EMAIL}
+    if user:
+        properties["user_attributes"] = user
+    if device:
+        properties["device_attributes"] = device
+    return properties
 
 
 def identity(item: Item) -> tuple[str, ...]:
@@ -173,6 +190,7 @@ SOURCE = Source(
     identity=identity,
     person_order=lambda _item: ("external_id", "email"),
     send_key=send_key,
+    exports={"ndjson": from_json},
     docs=Docs(
         title="MoEngage Streams",
         url="https://www.moengage.com/docs/api/data/moengage-streams",
@@ -191,6 +209,10 @@ SOURCE = Source(
             "User actions are `custom` under their own names; a code that is not in the table is `unknown`, and kept.",
             "`campaign.id` is the id up to its first underscore; with locale and variation it is the `variation_id`.",
             "No id names a single message, so the send key is campaign and user: a repeated send shares it.",
+            (
+                "Its files in a bucket (JSON lines, gzip) go to exports/moengage/<connection>/ and hold the same "
+                "events: with `event_uuid` each is the streamed one. Not confirmed: that they all have it."
+            ),
             "A clicked notification is an `opened`; one swiped away is `custom`.",
         ),
     ),

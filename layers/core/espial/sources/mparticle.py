@@ -10,8 +10,8 @@ from typing import Any
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
-from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, inner, milliseconds, objects, phone, present, text
+from espial.sources import Docs, EventFields, Export, Layout, Source
+from espial.sources._shared import email, inner, milliseconds, objects, phone, present, remaining, text, texts
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -78,6 +78,9 @@ _MAPPED = frozenset(
         "device_current_state",
     }
 )
+_ALIAS_OWN = frozenset({"destination_mpid"})
+_PERIOD = ("source_mpid", "destination_mpid", "start_unixtime_ms", "end_unixtime_ms")
+_BATCH_TOLD = ("batch_id", "source_request_id", "mpid", "timestamp_unixtime_ms")
 _IDENTITIES = {
     "customer_id": "external_id",
     "customerid": "external_id",
@@ -99,12 +102,26 @@ def _events(batch: Any) -> list[Item]:
         return [batch]
     if not batch:
         return []
-    context = {name: value for name, value in batch.items() if name != "events"}
-    events = batch.get("events")
+    context = dict(batch)
+    events = context.pop("events", None)
     if not events:
         return [{"event_type": NO_EVENTS, _BATCH: context}]
     found = events if isinstance(events, list) else [events]
     return [{**event, _BATCH: context} if isinstance(event, dict) else event for event in found]
+
+
+VERIFICATION = "mParticle_Bucket_Verification"
+"""How the file's name begins that mParticle writes when the output is set up."""
+
+
+def from_json(row: Any, _export: Export) -> list[Item]:
+    """A line of its files is one batch."""
+    return _events(row)
+
+
+def layout(key: str, _settings: Mapping[str, Any]) -> Layout:
+    """The verification file holds no batch."""
+    return Layout(skip=key.rpartition("/")[2].startswith(VERIFICATION))
 
 
 def normalise(item: Item, arrival: Arrival) -> EventFields:
@@ -129,7 +146,7 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         "channel": _SURFACES.get(surface, "none"),
         "occurred_at": milliseconds(at, "data.timestamp_unixtime_ms"),
         "person": _person(batch),
-        "properties": present({name: value for name, value in data.items() if name not in _MAPPED}),
+        "properties": remaining(data, _MAPPED),
     }
     if surface in _SURFACES and (ip := text(batch.get("ip"))):  # else it is a server's
         fields["client"] = {"ip": ip}
@@ -154,14 +171,15 @@ def _kept_apart(environment: str, arrival: Arrival, fields: EventFields) -> Even
 def _person(batch: Mapping[str, Any]) -> dict[str, str | None]:
     """Identities come as an array, on feeds of raw data as an object; the first of a kind counts."""
     given = batch.get("user_identities")
-    if isinstance(given, list):
-        pairs = [(text(one.get("identity_type")), one.get("identity")) for one in given if isinstance(one, dict)]
+    if type(given) is list:
+        pairs = [(text(one.get("identity_type")), one.get("identity")) for one in given if type(one) is dict]
     else:
         pairs = list(inner(batch, "user_identities").items())
     known: dict[str, Any] = {}
     for kind, value in pairs:
-        if (name := _IDENTITIES.get(kind or "")) and text(value):
-            known.setdefault(name, value)
+        name = _IDENTITIES.get(kind or "")
+        if name and name not in known and text(value):
+            known[name] = value
     return {
         "external_id": text(known.get("external_id")),
         "email": email(known.get("email")),
@@ -180,7 +198,7 @@ def _refine(kind: str, data: Mapping[str, Any], surface: str, fields: EventField
     elif kind == "uninstall":
         fields["channel"] = "push"
     elif kind == "opt_out":  # of being tracked: no word about messages
-        fields["properties"]["topic"] = "tracking"
+        fields["topic"] = "tracking"
         if data.get("is_opted_out") is False:
             fields["type"] = EventType.SUBSCRIBED
     elif kind == "commerce_event":
@@ -189,6 +207,18 @@ def _refine(kind: str, data: Mapping[str, Any], surface: str, fields: EventField
         word = "".join(filter(str.isalpha, text(data.get("event_name")) or "")).lower()
         if word in _PARTNER_TYPES:
             fields |= {"channel": "email", "type": _PARTNER_TYPES[word]}
+            _partners(inner(data, "custom_attributes"), fields)
+
+
+def _partners(told: Mapping[str, Any], fields: EventFields) -> None:
+    """What the partner's own words make of it: Iterable's state of a recipient, SendGrid's bounce type and group."""
+    if fields["type"] is EventType.BOUNCED:
+        if (text(told.get("recipientState")) or "").lower() == "softbounce":
+            fields["type"] = EventType.SOFT_BOUNCED
+        elif text(told.get("type")) == "blocked":
+            fields["type"] = EventType.BLOCKED
+    elif fields["type"] in (EventType.UNSUBSCRIBED, EventType.SUBSCRIBED) and (group := text(told.get("asm_group_id"))):
+        fields["topic"] = group
 
 
 def _bought(action: Mapping[str, Any], data: Mapping[str, Any], fields: EventFields) -> None:
@@ -232,7 +262,7 @@ def _number(value: Any) -> float | None:
 def _alias(item: Item, arrival: Arrival) -> EventFields:
     """Two ids of one person; the request says for which period, not when it was made."""
     data = inner(item, "data")
-    properties = present({name: value for name, value in data.items() if name != "destination_mpid"})
+    properties = remaining(data, _ALIAS_OWN)
     fields = {
         "type": EventType.PROFILE_UPDATED,
         "platform_type": ALIAS,
@@ -252,16 +282,13 @@ def identity(item: Item) -> tuple[str, ...]:
     """
     if item.get("request_type") == ALIAS:
         data = inner(item, "data")
-        parts = ("source_mpid", "destination_mpid", "start_unixtime_ms", "end_unixtime_ms")
-        return (ALIAS, text(item.get("request_id")) or "/".join(text(data.get(part)) or "" for part in parts))
+        return (ALIAS, text(item.get("request_id")) or "/".join(texts(data, _PERIOD)))
     data, batch = inner(item, "data"), inner(item, _BATCH)
     what = (_environment(batch), text(item.get("event_type")) or "", text(data.get("event_name")) or "")
     given = text(data.get("source_message_id")) or text(data.get("event_id")) or text(data.get("message_id"))
     if given:
         return (*what, given)
-    parts = ("batch_id", "source_request_id", "mpid", "timestamp_unixtime_ms")
-    mine = (text(data.get("event_num")) or "", text(data.get("timestamp_unixtime_ms")) or "")
-    return (*what, *mine, *(text(batch.get(part)) or "" for part in parts))
+    return (*what, *texts(data, ("event_num", "timestamp_unixtime_ms")), *texts(batch, _BATCH_TOLD))
 
 
 SOURCE = Source(
@@ -272,6 +299,8 @@ SOURCE = Source(
     normalise=normalise,
     identity=identity,
     person_order=lambda _item: ("source_contact_id", "external_id", "email"),
+    exports={"ndjson": from_json},
+    layout=layout,
     docs=Docs(
         title="mParticle event forwarding",
         url="https://docs.mparticle.com/integrations/webhook/event/",
@@ -290,6 +319,10 @@ SOURCE = Source(
         ),
         notes=(
             "mParticle signs nothing.",
+            (
+                "The Amazon S3 output's files go to exports/mparticle/<connection>/ (Folder Name): the same batches, "
+                "and so the same events."
+            ),
             "Events of the other environment than the connection's are kept as `unknown`; see properties.environment.",
             "A batch without events updates the profile (`no_events`); user attributes are `properties.traits`.",
             "`source_message_id` identifies an event; from a partner's feed it is the partner's own event id.",

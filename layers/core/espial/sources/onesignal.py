@@ -13,7 +13,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem, SignatureError
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, epoch, inner, instant, objects, phone, present, text
+from espial.sources._shared import email, epoch, inner, instant, known, objects, phone, present, text, texts, unmapped
 from espial.verify import NO_SETTINGS, Scheme
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
@@ -128,12 +128,14 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "person": _person(item, event, channel),
         "message_id": text(message.get("id")),
     }
-    campaign = {name: text(message.get(name)) for name in ("id", "name", "template_id")}
-    fields["campaign"] = present(campaign) or None
+    id_, name, template = text(message.get("id")), text(message.get("name")), text(message.get("template_id"))
+    if id_ or name or template:
+        fields["campaign"] = {"id": id_, "name": name, "template_id": template}
     if type_ in _FAILED:
-        fields["failure"] = present({"reason": text(data.get("failure_reason"))}) or None
-    link = {"id": text(data.get("target_id")), "alias": text(data.get("target_name"))}
-    fields["link"] = present(link) or None
+        fields["failure"] = known({"reason": text(data.get("failure_reason"))})
+    link, alias = text(data.get("target_id")), text(data.get("target_name"))
+    if link or alias:
+        fields["link"] = {"id": link, "alias": alias}
     fields["properties"] = _properties(item, event, data)
     return fields
 
@@ -161,8 +163,8 @@ def _person(item: Item, event: Mapping[str, Any], channel: str) -> dict[str, str
 def _properties(item: Item, event: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """The data of the kind, which subscription it was, and whatever else the template was made to say."""
     subscription = {name: event.get(name) for name in ("subscription_id", "subscription_device_type")}
-    more = {name: item[name] for name in sorted(item) if name not in _PARTS}
-    named = {name: data[name] for name in sorted(data) if name not in _MAPPED}
+    named = {name: data[name] for name in unmapped(tuple(data), _MAPPED)}
+    more = {name: item[name] for name in unmapped(tuple(item), _PARTS)}
     return present(named | subscription | more)
 
 
@@ -173,9 +175,9 @@ def identity(item: Item) -> tuple[str, ...]:
     given = text(event.get("id"))
     if given:
         return (kind, given)
-    parts = ("subscription_id", "external_id", "onesignal_id")
-    target = inner(event, "data").get("target_id")
-    return (kind, text(message.get("id")) or "", text(target) or "", *(text(event.get(part)) or "" for part in parts))
+    target = text(inner(event, "data").get("target_id"))
+    told = texts(event, ("subscription_id", "external_id", "onesignal_id"))
+    return (kind, text(message.get("id")) or "", target or "", *told)
 
 
 def send_key(item: Item) -> str | None:
@@ -226,6 +228,10 @@ SOURCE = Source(
             "`message_id` is one id for all recipients of a message; the send key adds the subscription.",
             "A clicked push is an `opened`, a shown in-app message too; Live Activities are `custom`.",
             "Legacy web push webhooks are posted by the visitor's browser, so they are refused whatever they show.",
+            (
+                "Audience activity files (CSV) have other columns for each channel, which are not confirmed, and no "
+                "event ids: put them under a `custom_json` connection, whose mapping names the columns."
+            ),
             "`message.sms.undelivered` is a failure and not a bounce: the reason is not told.",
         ),
     ),

@@ -47,7 +47,7 @@ SHA1 = "x-postal-signature"
 
 def _read(delivery: RawDelivery) -> Shown:
     """The newer signature; versions that have none give the older one alone."""
-    strong, weak = (delivery.headers.get(name, "").strip() for name in (SHA256, SHA1))
+    strong, weak = delivery.headers.get(SHA256, "").strip(), delivery.headers.get(SHA1, "").strip()
     given = strong or weak
     return Shown((from_base64(given),) if given else (), (delivery.body,), algorithm="sha256" if strong else "sha1")
 

@@ -15,7 +15,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, inner, instant, objects, present, text
+from espial.sources._shared import email, inner, instant, known, objects, present, text, texts
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
 
@@ -63,6 +63,7 @@ SUPPRESSIONS: Mapping[str, EventType] = {
 """`SuppressionReason` of a change that stops sending."""
 
 _TIMES = ("DeliveredAt", "BouncedAt", "ReceivedAt", "ChangedAt")
+_TOLD = ("MessageID", *_TIMES, "Date", "OriginalLink", "SuppressionReason")
 _FACTS = {
     "MessageStream": "message_stream",
     "ServerID": "server_id",
@@ -90,13 +91,13 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     if not kind:
         raise MalformedItem("missing_record_type", "RecordType is missing or not text", "RecordType")
     get = item.get
-    at = next((instant(get(name), name) for name in _TIMES if get(name) is not None), None) or _written(get("Date"))
+    at = _occurred_at(item) or _written(get("Date"))
     fields: EventFields = {
         "type": EVENT_TYPES.get(kind, EventType.UNKNOWN),
         "platform_type": kind,
         "channel": "email",
         "occurred_at": at or arrival.received_at,
-        "person": {"email": _person(item)},
+        "person": {"email": _person(item, kind)},
         "message_id": text(get("MessageID")),
         "properties": _properties(item),
     }
@@ -111,14 +112,22 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     return fields
 
 
+def _occurred_at(item: Item) -> datetime | None:
+    for name in _TIMES:
+        given = item.get(name)
+        if given is not None:
+            return instant(given, name)
+    return None
+
+
 def _kind(item: Item) -> str | None:
     """The record type, which an inbound message does without."""
     return text(item.get("RecordType")) or ("Inbound" if "FromFull" in item else None)
 
 
-def _person(item: Item) -> str | None:
+def _person(item: Item, kind: str | None) -> str | None:
     """Recipient or, of a bounce, Email; of an inbound message its sender."""
-    if _kind(item) == "Inbound":
+    if kind == "Inbound":
         return email(inner(item, "FromFull").get("Email")) or email(item.get("From"))
     return email(item.get("Recipient")) or email(item.get("Email"))
 
@@ -136,7 +145,7 @@ def _properties(item: Item) -> dict[str, Any]:
     """Facts worth having at hand, and the message's own metadata, which wins."""
     get = item.get
     facts = {ours: fact for theirs, ours in _FACTS.items() if (fact := get(theirs)) is not None}
-    return {**facts, **inner(item, "Metadata")}
+    return facts | inner(item, "Metadata")
 
 
 def _bounced(item: Item, fields: EventFields) -> None:
@@ -147,12 +156,12 @@ def _bounced(item: Item, fields: EventFields) -> None:
         "code": text(item.get("TypeCode")),
         "reason": text(item.get("Details")) or text(item.get("Description")),
     }
-    fields["failure"] = present(failure) or None
+    fields["failure"] = known(failure)
 
 
 def _engaged(item: Item, fields: EventFields) -> None:
     client = {"ip": text(inner(item, "Geo").get("IP")), "user_agent": text(item.get("UserAgent"))}
-    fields["client"] = present(client) or None
+    fields["client"] = known(client)
     url = text(item.get("OriginalLink"))
     if url:
         fields["link"] = {"url": url}
@@ -188,14 +197,14 @@ def identity(item: Item) -> tuple[str, ...]:
     kind, given = _kind(item) or "", text(item.get("ID"))
     if given:
         return (kind, given)
-    parts = ("MessageID", *_TIMES, "Date", "OriginalLink", "SuppressionReason")
-    return (kind, _person(item) or "", *(text(item.get(part)) or "" for part in parts))
+    return (kind, _person(item, kind) or "", *texts(item, _TOLD))
 
 
 def send_key(item: Item) -> str | None:
     """The message and its recipient; a message that came in answers no send by its own id."""
-    message, recipient = text(item.get("MessageID")), _person(item)
-    return f"{message}/{recipient}" if message and recipient and _kind(item) != "Inbound" else None
+    kind, message = _kind(item), text(item.get("MessageID"))
+    recipient = None if kind == "Inbound" else _person(item, kind)
+    return f"{message}/{recipient}" if message and recipient else None
 
 
 SOURCE = Source(

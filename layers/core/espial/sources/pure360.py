@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from espial.deliveries import Arrival, Item, RawDelivery, Reply
 from espial.errors import MalformedDelivery, MalformedItem
-from espial.sources import Docs, EventFields, Source
+from espial.sources import Docs, EventFields, Export, Layout, Source
 from espial.sources._pure360_fields import ALIASES, DELIVERIES, LISTS, SPELLINGS, known, plain
 from espial.sources._shared import (
     MANY_FIELDS,
@@ -111,6 +112,45 @@ def report(fields: Iterable[tuple[str, str]]) -> Item:
         else:
             custom[name.removesuffix("[]")] = given[name]
     return {**item, "type": ALIASES.get(trigger, trigger), "custom": custom}
+
+
+_LINE = "line"
+_LOG_LAYOUT = Layout(columns=(_LINE,), delimiter="\x1f", quoted=False)
+"""A line is one field: how it is quoted is the reader's below to tell."""
+_BETWEEN = re.compile(r'"\s*,\s*"?(?=[^":,]+:)|,\s*"(?=[^":,]+:)')
+"""A comma with a quotation mark on one side at least, and a name behind it: one of the two is missing now and then."""
+_FTP_NAMES = {"emails sent": "emails sent / credits used"}
+
+
+def layout(_key: str, settings: Mapping[str, Any]) -> Layout:
+    """Of the log of the FTP process: a notification a line."""
+    return replace(_LOG_LAYOUT, encoding=settings.get("encoding", ""))
+
+
+def from_log(row: Mapping[str, str], _export: Export) -> Item | None:
+    """A line of the FTP process, `"type:OPEN","event date:1700519196"`, as the notification that is posted.
+
+    None for a blank one. Raises MalformedItem for a line without a type. A missing quotation mark harms nothing.
+    """
+    line = row.get(_LINE, "").strip()
+    if not line:
+        return None
+    pairs = [pair.partition(":") for pair in _BETWEEN.split(line.removeprefix('"'))]
+    fields = [(_FTP_NAMES.get(name.strip().lower(), name.strip()), _unquoted(value)) for name, _, value in pairs]
+    item = report(fields)
+    if not item["type"]:
+        raise MalformedItem("missing_event", "the line has no type", "type")
+    if item["type"] in DELIVERIES:
+        item["custom"].pop("delivery status", None)  # which the type says
+    return item
+
+
+def _unquoted(value: str) -> str:
+    """Without the quotation mark at its end; doubled ones are one, and nothing but marks is nothing."""
+    marks = len(value) - len(value.rstrip('"'))
+    if marks == len(value):
+        return ""
+    return (value[:-1] if marks % 2 else value).replace('""', '"')
 
 
 def _columns(fields: Iterable[tuple[str, re.Match[str] | None, str]]) -> list[Item]:
@@ -263,6 +303,8 @@ SOURCE = Source(
     identity=identity,
     person_order=person_order,
     send_key=send_key,
+    exports={"csv": from_log},
+    layout=layout,
     accepted=accepted,
     docs=Docs(
         title="Pure360 PureResponse event notifications",
@@ -288,6 +330,11 @@ SOURCE = Source(
             "A date that is missing or cut short leaves the time of receipt, marked `time_uncertain`.",
             "An OPTOUT is for the whole channel, of whichever profile: it suppresses the address.",
             "Numbers are kept as given; `international_phones: true` says that they begin with their country code.",
+            (
+                "Logs of the process FTP, moved to exports/pure360/<connection>/, are read line by line, whatever "
+                "quotation marks are missing; a line and a post of one notification are one event. Their names of "
+                "custom fields are in small letters."
+            ),
             "Several events in one post are not documented, but read: arrays with indexes or of equal length.",
             "Arrays that do not fit together are quarantined whole, never guessed.",
         ),

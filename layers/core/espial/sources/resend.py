@@ -48,11 +48,11 @@ def split(delivery: RawDelivery) -> list[Item]:
     """
     (event,) = lone_object(delivery)
     headers = delivery.headers
-    whole = {**event, "_id": headers.get("svix-id") or headers.get("webhook-id")}
+    event["_id"] = headers.get("svix-id") or headers.get("webhook-id")
+    if event.get("type") != "contact.topics.updated":
+        return [event]
     topics = inner(event, "data").get("topics")
-    if event.get("type") == "contact.topics.updated" and isinstance(topics, list):
-        return [{**whole, "_topic": topic} for topic in topics]
-    return [whole]
+    return [{**event, "_topic": topic} for topic in topics] if type(topics) is list else [event]
 
 
 def normalise(item: Item, _arrival: Arrival) -> EventFields:
@@ -91,12 +91,13 @@ def _address(item: Item) -> str | None:
 
 def _message(data: Mapping[str, Any], fields: EventFields) -> None:
     fields["message_id"] = text(data.get("email_id"))
-    campaign = present({"id": text(data.get("broadcast_id")), "template_id": text(data.get("template_id"))})
-    if campaign:
-        fields["campaign"] = campaign
+    broadcast, template = text(data.get("broadcast_id")), text(data.get("template_id"))
+    if broadcast or template:
+        fields["campaign"] = {"id": broadcast, "template_id": template}
+    properties = fields["properties"] = _tags(data.get("tags"))
     recipients = data.get("to")
-    several = recipients if isinstance(recipients, list) and len(recipients) > 1 else None
-    fields["properties"] = {**_tags(data.get("tags")), **present({"recipients": several})}
+    if type(recipients) is list and len(recipients) > 1:
+        properties["recipients"] = recipients
 
 
 def _tags(tags: Any) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def _topic(item: Item, _data: Mapping[str, Any], fields: EventFields) -> None:
     if topic.get("subscription") == "opt_out":
         fields["type"] = EventType.UNSUBSCRIBED
     fields["channel"] = "email"
-    fields["properties"] = {"topic": name}
+    fields["topic"] = name
 
 
 def _listed(_item: Item, data: Mapping[str, Any], fields: EventFields) -> None:

@@ -21,8 +21,8 @@ import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
-from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import EARLIEST, LATEST, email, inner, phone, text
+from espial.sources import Docs, EventFields, Export, Source
+from espial.sources._shared import EARLIEST, LATEST, email, inner, known, phone, text
 from espial.verify import shared
 from espial.verify.shared import basic_write_key
 from espial.vocabulary import EventType
@@ -153,6 +153,18 @@ def _with_batch(call: Item, batch: Item) -> Item:
     return call
 
 
+_ARCHIVED_AT = "_received_at"
+"""When Segment received a call of its archive."""
+
+
+def from_json(row: Any, _export: Export) -> Any:
+    """A line of a Segment archive is one call; when Segment received it corrects its clock, not when we read it."""
+    if not isinstance(row, dict):
+        return row
+    call = _camel(row)
+    return {**call, _ARCHIVED_AT: call.get("receivedAt")}
+
+
 def problem(item: Item) -> str | None:
     """What makes a call unacceptable, in one sentence that names the field; None if nothing does.
 
@@ -213,6 +225,8 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     fields["channel"] = channel
     fields["person"] = _person(item, properties, traits, context)
     fields["properties"] = _properties(item, kind, properties, traits, context)
+    if "topic" in properties:
+        fields["topic"] = properties["topic"]
     ip, user_agent = text(context.get("ip")), text(context.get("userAgent"))
     if ip or user_agent:
         fields["client"] = {"ip": ip, "user_agent": user_agent}
@@ -224,15 +238,12 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
             fields["properties"].pop("products", None)
     elif name and channel in _ADDRESSED:
         fields["message_id"] = text(properties.get("email_id"))
-        fields["campaign"] = _known(id=text(properties.get("campaign_id")), name=text(properties.get("campaign_name")))
+        campaign, named = text(properties.get("campaign_id")), text(properties.get("campaign_name"))
+        fields["campaign"] = known({"id": campaign, "name": named})
         if type_ is EventType.CLICKED:
-            fields["link"] = _known(url=text(properties.get("link_url")), id=text(properties.get("link_id")))
+            fields["link"] = known({"url": text(properties.get("link_url")), "id": text(properties.get("link_id"))})
     fields["type"] = type_
     return fields
-
-
-def _known(**parts: str | None) -> dict[str, str | None] | None:
-    return parts if any(parts.values()) else None
 
 
 def _times(item: Item, received_at: datetime) -> EventFields:
@@ -245,6 +256,7 @@ def _times(item: Item, received_at: datetime) -> EventFields:
     if original is None:
         return {"occurred_at": received_at, "time_uncertain": True}
     sent = _instant(item.get("sentAt"))
+    received_at = _instant(item.get(_ARCHIVED_AT)) or received_at
     corrected = received_at - (sent - original) if sent else original
     return {"occurred_at": corrected, "identified_at": original}
 
@@ -373,7 +385,7 @@ def identity(item: Item) -> tuple[str, ...]:
     message = text(item.get("messageId"))
     if message:
         return (item["type"], message)
-    said = {name: value for name, value in item.items() if name != "sentAt"}
+    said = {name: value for name, value in item.items() if name not in ("sentAt", "receivedAt", _ARCHIVED_AT)}
     return (item["type"], "", blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest())
 
 
@@ -397,6 +409,7 @@ SOURCE = Source(
     normalise=normalise,
     identity=identity,
     person_order=person_order,
+    exports={"ndjson": from_json},
     docs=Docs(
         title="Tracking API (Segment spec)",
         url="https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/",
@@ -413,6 +426,11 @@ SOURCE = Source(
         notes=(
             "A cart event without the whole `products` list is kept as `custom`: a change is not the contents.",
             "Send `messageId` and `timestamp`: both together make a retry recognisable. SDKs do.",
+            (
+                "Segment's own archives (the AWS S3 destination's folder segment-logs) go to "
+                "exports/segment/<connection>/: calls are dated as Segment received them, and are the posted ones by "
+                "messageId."
+            ),
             "32 KB a call, 500 KB a request, 100 characters a messageId; userId or anonymousId is required.",
         ),
     ),

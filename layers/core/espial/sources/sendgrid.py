@@ -1,4 +1,4 @@
-"""SendGrid Event Webhook: signed arrays of flat events, mixed types, repeated and out of order.
+"""SendGrid Event Webhook: signed arrays of flat events, mixed types, repeated and out of order; Email Activity CSV.
 
 https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
 """
@@ -6,6 +6,7 @@ https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,8 +14,8 @@ import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem
-from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, epoch, text
+from espial.sources import Docs, EventFields, Export, Source
+from espial.sources._shared import email, epoch, json_object, moment, text
 from espial.verify.public_keys import ecdsa_timestamped
 from espial.vocabulary import EventType
 
@@ -45,6 +46,7 @@ REJECTED_REASONS = frozenset({"invalid", "invalid smtpapi header", "spam content
 # custom arguments (any name) and a few facts worth having at hand: asm_group_id, attempt, sg_content_type.
 _OWN = frozenset(
     [
+        "_activity",
         "email",
         "timestamp",
         "event",
@@ -80,6 +82,25 @@ _OWN = frozenset(
 _CAMPAIGN = frozenset({"category", "marketing_campaign_id", "singlesend_id", "newsletter", "sg_template_id"})
 
 
+_ACTIVITY = "_activity"
+"""Marks what comes from a file."""
+_EVENTS = {"drop": "dropped"}
+_COLUMNS = {
+    "email": "email",
+    "reason": "reason",
+    "type": "type",
+    "url": "url",
+    "attempt": "attempt",
+    "useragent": "useragent",
+    "asmgroupid": "asm_group_id",
+    "templateid": "sg_template_id",
+    "marketingcampaignid": "marketing_campaign_id",
+    "marketingcampaignname": "marketing_campaign_name",
+    "marketingcampaignsplitid": "marketing_campaign_split_id",
+}
+"""Columns of an Email Activity file -> the webhook's names."""
+
+
 def split(delivery: RawDelivery) -> list[Item]:
     """The array's items; a lone object counts as an array of one. Raises MalformedDelivery for anything else."""
     try:
@@ -91,6 +112,33 @@ def split(delivery: RawDelivery) -> list[Item]:
     if not isinstance(document, list):
         raise MalformedDelivery("not_an_array", "the body is neither a JSON array nor an object")
     return document
+
+
+def from_csv(row: Mapping[str, str], _export: Export) -> Item:
+    """A row of an Email Activity file: the same events without their ids. Raises MalformedItem without a time.
+
+    Whose address a row has is the sender's where it is of the call (`originating_ip`), so none is taken.
+    """
+    get = row.get
+    item: Item = dict(json_object(get("uniqueargs")) or {})
+    item |= {theirs: value for column, theirs in _COLUMNS.items() if (value := get(column))}
+    item |= {
+        "event": _EVENTS.get(get("event", "").lower(), get("event", "").lower()) or None,
+        "timestamp": int(moment(get("processed"), "processed").timestamp()),
+        "sg_message_id": get("messageid") or get("recvmessageid"),
+        _ACTIVITY: True,
+    }
+    if categories := get("categories"):
+        item["category"] = _categories(categories)
+    return item
+
+
+def _categories(cell: str) -> Any:
+    """JSON, or the only one itself."""
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return cell
 
 
 def normalise(item: Item, _arrival: Arrival) -> EventFields:
@@ -210,14 +258,42 @@ def _tags(category: Any) -> list[str]:
 
 
 def identity(item: Item) -> tuple[str, ...]:
-    """SendGrid's event id, stable over its retries; the console's test events lack it and get a composite."""
+    """SendGrid's event id, stable over its retries; the console's test events lack it and get a composite.
+
+    A file has no ids, so its events are `told` apart.
+    """
     get = item.get
     event: str = item["event"]
+    if _ACTIVITY in item:
+        return told(item)
     given = get("sg_event_id")
     if type(given) is str and given:
         return (event, given)
     parts = ("sg_message_id", "timestamp", "url", "ip", "useragent", "asm_group_id", "attempt", "type")
     return (event, email(get("email")) or "", *(text(get(part)) or "" for part in parts))
+
+
+def told(item: Item) -> tuple[str, ...]:
+    """Message, event, recipient and link, which the webhook and the files both have: with the second, one event.
+
+    What is about no message keeps its id.
+    """
+    get = item.get
+    message = get("sg_message_id")
+    if type(message) is not str:
+        return (item["event"], text(get("sg_event_id")) or "", email(get("email")) or "")
+    return (item["event"], message.partition(".")[0], email(get("email")) or "", text(get("url")) or "")
+
+
+def _configured(settings: Mapping[str, Any]) -> Source:
+    both = settings.get(_BOTH, False)
+    if type(both) is not bool:
+        raise ValueError(f"{_BOTH}: must be true or false")
+    return _TOLD_APART if both else SOURCE
+
+
+_BOTH = "activity_files"
+"""The setting that says that Email Activity files come beside the webhook."""
 
 
 def send_key(item: Item) -> str | None:
@@ -242,6 +318,8 @@ SOURCE = Source(
     identity=identity,
     person_order=lambda _item: ("email",),
     send_key=send_key,
+    exports={"csv": from_csv},
+    configured=_configured,
     docs=Docs(
         title="SendGrid Event Webhook",
         url="https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event",
@@ -261,6 +339,16 @@ SOURCE = Source(
             "The console's test button always posts the same ids, so a second test counts as duplicates.",
             "The setting `max_age_seconds` narrows the tolerance of the signed timestamp (a day by default).",
             "`message_id` is the X-Message-Id returned at send time.",
+            "Email Activity files (POST /v3/messages/download) go to exports/sendgrid/<connection>/.",
+            (
+                "They have no event ids. Where they come beside the webhook, set `activity_files: true` from the "
+                "start: events of both are then the same by message, event, recipient, link and second, so two opens "
+                "within one second count once. Without it the webhook's id counts, and a file's events are others."
+            ),
+            "Not confirmed: that `message_id` in the files begins as `sg_message_id` does, up to the first dot.",
         ),
     ),
 )
+
+_TOLD_APART = replace(SOURCE, identity=told)
+"""For a connection that has both channels."""

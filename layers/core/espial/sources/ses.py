@@ -17,8 +17,8 @@ import orjson
 from espial.compression import inflate
 from espial.deliveries import Arrival, Item, RawDelivery, Reply
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError, TooLarge
-from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, inner, instant, mailbox, present, text
+from espial.sources import Docs, EventFields, Export, Layout, Source
+from espial.sources._shared import email, inner, instant, mailbox, others, present, text, texts
 from espial.sources._sns import SNS, envelope, is_notice, subscribe_url
 from espial.verify import NO_SETTINGS, Scheme
 from espial.verify.public_keys import public_key
@@ -60,8 +60,11 @@ PLACES = {
     "Rendering Failure": _Place("failure", of_each=True),
     "DeliveryDelay": _Place("deliveryDelay", "delayedRecipients"),
     "Received": _Place("receipt"),
+    "Open": _Place("open"),
+    "Click": _Place("click"),
+    "Subscription": _Place("subscription"),
 }
-"""All others stand under their own name, its first letter small."""
+"""Others would stand under their own name, its first letter small."""
 
 SUPPRESSED = frozenset({"Suppressed", "OnAccountSuppressionList"})
 REFUSED = frozenset({"ContentRejected", "AttachmentRejected"})
@@ -69,6 +72,7 @@ REFUSED = frozenset({"ContentRejected", "AttachmentRejected"})
 
 NOTICES = ("Successfully validated SNS topic", "You have successfully subscribed")
 """How SES's own words begin when a topic is set up: text where an event would stand."""
+_TOLD = ("timestamp", "feedbackId", "link", "ipAddress")
 SETUP = "AmazonSnsSubscriptionSucceeded"
 
 ACCESS_KEY = "x-amz-firehose-access-key"
@@ -76,6 +80,7 @@ REQUEST_ID = "x-amz-firehose-request-id"
 LARGEST = 32_000_000
 """Bytes of a Firehose delivery once inflated: five times the default buffer."""
 
+_OWN_TAGS = frozenset({"send_key"})
 OWN_HEADER = "x-espial-send-key"
 _OWN_KEY = re.compile(r"s-[0-9a-f]{32}")
 """A send key of `espial.messages`, with which our own mails are tagged."""
@@ -153,6 +158,22 @@ def split(delivery: RawDelivery) -> list[Item]:
     return [item for record in records for report in _reports(record) for item in _items(report)]
 
 
+FAILED = "processing-failed/"
+"""Where Firehose puts what a transformation could not take, in a shape of its own."""
+_RAW = "rawData"
+
+
+def from_json(row: Any, _export: Export) -> list[Item]:
+    """What Firehose put into a bucket: a report, or one that an HTTP endpoint did not take, in base64."""
+    reports = _reports({"data": row[_RAW]}) if isinstance(row, dict) and _RAW in row else [row]
+    return [item for report in reports for item in _items(report)]
+
+
+def layout(key: str, _settings: Mapping[str, Any]) -> Layout:
+    """Firehose's own failures are no reports."""
+    return Layout(skip=FAILED in key)
+
+
 def _is_compressed(delivery: RawDelivery) -> bool:
     return delivery.headers.get("content-encoding", "").strip().lower() == "gzip"
 
@@ -188,8 +209,13 @@ def _items(report: Any) -> list[Any]:
         return [report]
     if report.get("notificationType") == SETUP:
         return []
-    whole = report if isinstance(report.get("mail"), dict) else {**report, "_id": id_, "_at": at}
-    return [{**whole, "_recipient": one} for one in _recipients(report)]
+    recipients = _recipients(report)
+    if type(report.get("mail")) is not dict:
+        report["_id"], report["_at"] = id_, at
+    if len(recipients) == 1:
+        report["_recipient"] = recipients[0]
+        return [report]
+    return [{**report, "_recipient": one} for one in recipients]
 
 
 def _recipients(report: Item) -> Sequence[Any]:
@@ -213,7 +239,7 @@ def _event_of(item: Item) -> Any:
 
 
 def _place(event: Any) -> _Place:
-    name = event if isinstance(event, str) else ""
+    name = event if type(event) is str else ""
     return PLACES.get(name) or _Place(name[:1].lower() + name[1:])
 
 
@@ -269,12 +295,17 @@ def _time(item: Item, facts: Mapping[str, Any], mail: Mapping[str, Any]) -> date
 def _tags(mail: Mapping[str, Any]) -> dict[str, Any]:
     """Message tags, name to value; of SES's own only the configuration set."""
     tags = inner(mail, "tags")
-    own = {name: _first(tags[name]) for name in tags if name[:4] != "ses:" and name != "send_key"}
-    return present({**own, "configuration_set": _first(tags.get("ses:configuration-set"))})
+    found = {}
+    for name in others(tuple(tags), _OWN_TAGS):
+        if name[:4] != "ses:" and (tag := _first(tags[name])):
+            found[name] = tag
+    if used := _first(tags.get("ses:configuration-set")):
+        found["configuration_set"] = used
+    return found
 
 
 def _first(values: Any) -> str | None:
-    return text(values[0] if isinstance(values, list) and values else values)
+    return text(values[0] if type(values) is list and values else values)
 
 
 def _bounced(item: Item, facts: Mapping[str, Any], fields: EventFields) -> None:
@@ -344,7 +375,8 @@ def _subscribed(_item: Item, facts: Mapping[str, Any], fields: EventFields) -> N
     if everything or (changed and all(status == "OptOut" for status in changed.values())):
         fields["type"] = EventType.UNSUBSCRIBED
     lone = next(iter(changed)) if len(changed) == 1 and not everything else None
-    said = {"topic": lone, "topics": after, "contactList": facts.get("contactList"), "source": facts.get("source")}
+    fields["topic"] = lone
+    said = {"topics": after, "contactList": facts.get("contactList"), "source": facts.get("source")}
     fields["properties"] |= present(said)
 
 
@@ -384,13 +416,8 @@ _READERS = {
 def identity(item: Item) -> tuple[str, ...]:
     """What the event itself says: each way it may come by, each topic and each retry has ids of its own."""
     facts, mail = _facts(item), inner(item, "mail")
-    parts = ("timestamp", "feedbackId", "link", "ipAddress")
-    return (
-        _event_of(item),
-        text(mail.get("messageId")) or text(item.get("_id")) or "",
-        _address(item) or "",
-        *(text(facts.get(part)) or "" for part in parts),
-    )
+    message = text(mail.get("messageId")) or text(item.get("_id")) or ""
+    return (_event_of(item), message, _address(item) or "", *texts(facts, _TOLD))
 
 
 def send_key(item: Item) -> str | None:
@@ -403,11 +430,11 @@ def send_key(item: Item) -> str | None:
 def _own_key(mail: Mapping[str, Any]) -> str | None:
     """Published events carry tags, and notifications headers where that is switched on."""
     tags, headers = mail.get("tags"), mail.get("headers")
-    if isinstance(tags, dict):
-        named = [_first(tags.get("send_key"))]
-    else:
-        listed = [one for one in headers if isinstance(one, dict)] if isinstance(headers, list) else []
-        named = [text(one.get("value")) for one in listed if str(one.get("name")).lower() == OWN_HEADER]
+    if type(tags) is dict:
+        key = _first(tags.get("send_key"))
+        return key if key and _OWN_KEY.fullmatch(key) else None
+    listed = [one for one in headers if isinstance(one, dict)] if type(headers) is list else []
+    named = [text(one.get("value")) for one in listed if str(one.get("name")).lower() == OWN_HEADER]
     return next((key for key in named if key and _OWN_KEY.fullmatch(key)), None)
 
 
@@ -422,6 +449,8 @@ SOURCE = Source(
     send_key=send_key,
     confirm=confirm,
     accepted=accepted,
+    exports={"ndjson": from_json},
+    layout=layout,
     docs=Docs(
         title="Amazon SES",
         url="https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-sns-contents.html",
@@ -452,6 +481,8 @@ SOURCE = Source(
             "SNS: none; the certificates are fetched from SNS itself. A public key or certificate, PEM, pins it "
             "instead. EventBridge and Firehose: a text of your choice."
         ),
+        keyless=True,
+        settings={"topics": ["arn:aws:sns:eu-west-1:111122223333:ses-events"]},
         answers=(
             "SNS tries again for whatever is no answer, 429 or 5xx (three times, 20 seconds apart, unless the topic's "
             "delivery policy says more, an hour at most), but takes other 4xx for final: attach a dead-letter queue to "
@@ -459,6 +490,11 @@ SOURCE = Source(
             "then keeps what was not taken in its backup bucket."
         ),
         notes=(
+            (
+                "Firehose may also write to a bucket: with the prefix exports/ses/<connection>/, GZIP or not. The "
+                "events are the same as over SNS. What an HTTP endpoint did not take (http-endpoint-failed/) is read, "
+                "what a transformation did not (processing-failed/) is left alone."
+            ),
             (
                 "Messages of topics that `topics` does not list are refused, and their subscriptions never confirmed: "
                 "anybody can point a topic of theirs at the URL, and it is signed as rightly as yours."

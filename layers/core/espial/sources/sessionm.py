@@ -13,15 +13,19 @@ everything this reads; names are those of SessionM's own API (user, tags and ttl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
+
+import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
-from espial.sources import Docs, EventFields, Source
+from espial.sources import Docs, EventFields, Export, Layout, Source
+from espial.sources._files import check_text
 from espial.sources._shared import (
     email,
     inner,
@@ -97,6 +101,93 @@ def _items(body: Any) -> Iterator[Any]:
 
 def _rows(section: Any) -> list[Any]:
     return section if isinstance(section, list) else [] if section is None else [section]
+
+
+# --- batch files
+
+_ROWS: Mapping[str, str] = {
+    **SECTIONS,
+    "offer": "offer",
+    "tag": "tag",
+    **dict.fromkeys(("transaction", "transactions"), "transaction"),
+    **dict.fromkeys(("user", "users", "customers"), "user"),
+}
+"""A word of a file's name, or what its lines say -> the kind of row that a line is."""
+_KIND_COLUMNS = ("kind", "section", "outcome")
+_WORDS = re.compile(r"[A-Za-z]+")
+_SHARED: Mapping[str, tuple[str, str]] = {
+    "userid": ("user", "id"),
+    "externalid": ("user", "external_id"),
+    "userexternalid": ("user", "external_id"),
+    "email": ("user", "email"),
+    "useremail": ("user", "email"),
+    "campaignid": ("campaign", "id"),
+    "campaignname": ("campaign", "name"),
+}
+"""Columns, `folded`, of what a body says for all of its rows."""
+_MEMBERS: Mapping[str, str] = {
+    name.replace("_", ""): name
+    for name in (
+        *("name", "event_id", "timestamp", "message_id", "url", "channel", "variant", "payload", "tag", "ttl"),
+        *("account", "amount", "offer_id", "user_offer_id", "transaction_id", "items", "payments", "open_time"),
+        *("modified_time", "first_name", "last_name", "phone_numbers"),
+    )
+}
+"""Columns of a row; others keep the name that the file has."""
+
+
+def from_json(row: Any, _export: Export) -> list[Any]:
+    """A line of a batch file in JSON: a body as the webhook posts it."""
+    return list(_items(row))
+
+
+def from_csv(row: Mapping[str, str], export: Export) -> Item | None:
+    """A line of a batch file: a row of a section, which the line or a word of the file's name tells; None without one.
+
+    Columns are named as the members of a body are; what is an array or object there is JSON here.
+    """
+    kind = next((found for name in _KIND_COLUMNS if (found := _ROWS.get(row.get(name, "").lower()))), "")
+    kind = kind or _file_kind(export.record_name or export.key.rpartition("/")[2])
+    if not kind:
+        return None
+    item: Item = {"kind": kind, "row": {}}
+    for name, value in row.items():
+        if not value or name in _KIND_COLUMNS:
+            continue
+        if name in _SHARED:
+            place, inside = _SHARED[name]
+            item.setdefault(place, {})[inside] = value
+        elif name == "requestid":
+            item["request_id"] = value
+        else:
+            item["row"][_MEMBERS.get(name) or export.columns.get(name, name)] = _cell(value)
+    if kind == "user":
+        item |= {name: item["row"].pop(name) for name in _TIMED if name in item["row"]}
+        item["row"] = {**item.get("user", {}), **item["row"]}
+    return item
+
+
+def _cell(value: str) -> Any:
+    if value[0] in "[{":
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+@lru_cache(maxsize=256)
+def _file_kind(name: str) -> str:
+    return next((_ROWS[word] for word in reversed(_WORDS.findall(name.lower())) if word in _ROWS), "")
+
+
+def layout(_key: str, settings: Mapping[str, Any]) -> Layout:
+    """As the settings say, where it does not show."""
+    return Layout(
+        encoding=settings.get("encoding", ""),
+        delimiter=settings.get("delimiter", ""),
+        columns=tuple(settings.get("header", ())),
+    )
 
 
 def normalise(item: Item, arrival: Arrival, types: Mapping[str, EventType] = EVENT_TYPES) -> EventFields:
@@ -279,6 +370,7 @@ def configured(settings: Mapping[str, Any]) -> Source:
     given = settings.get("types") or {}
     if not isinstance(given, dict):
         raise ValueError("types: must be names with event types")  # noqa: TRY004 - as for every wrong setting
+    check_text(settings)
     known = {one.value for one in EventType} - {EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED}  # ours to say
     for name, type_ in given.items():
         if not isinstance(type_, str) or type_ not in known:
@@ -296,6 +388,8 @@ SOURCE = Source(
     identity=identity,
     person_order=lambda _item: ("external_id", "source_contact_id", "email", "phone"),
     send_key=send_key,
+    exports={"csv": from_csv, "ndjson": from_json},
+    layout=layout,
     configured=configured,
     docs=Docs(
         title="SessionM return data",
@@ -318,6 +412,12 @@ SOURCE = Source(
             "A section holds one row or an array of them; a body may hold several sections, an array several bodies.",
             "Give every event an `event_id`: without one, events that say the same in the same second are one.",
             "A message without a name is one that SessionM asked a provider to send: `queued`.",
+            (
+                "Batch files go to exports/sessionm/<connection>/: bodies, one a line, or delimited text with the "
+                "names of a body's members as columns, whose section is in the column `kind` or the file's name "
+                "(`points_20260115.csv`). `delimiter`, `encoding` and `header` say how it is written. Their layout is "
+                "agreed with SessionM, and not confirmed. What has an `event_id` is one event over both."
+            ),
             "The setting `types` says what names mean, besides EmailOpen and ClickData: `EmailBounce: bounced`.",
             "Events of any other name are `custom`, under their own name.",
             "A tag's life is `name;;seconds`, or `ttl`; a transaction is known by its `request_id`.",

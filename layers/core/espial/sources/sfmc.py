@@ -17,7 +17,8 @@ import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
-from espial.sources import Docs, EventFields, Source
+from espial.sources import Docs, EventFields, Export, Source
+from espial.sources._files import check_times, local_instant, zone_of
 from espial.sources._shared import email, inner, milliseconds, objects, phone, present, smtp_code, text
 from espial.verify import NO_SETTINGS
 from espial.verify.hmacs import as_it_is, hmac_of_body
@@ -40,13 +41,26 @@ EVENT_TYPES: Mapping[str, EventType] = {
     "TransactionalSendEvents.SmsBounced": EventType.BOUNCED,
 }
 
+EXTRACTED: Mapping[str, EventType] = {
+    "Complaint": EventType.COMPLAINED,
+    "SendJob.Complete": EventType.DELIVERY_COMPLETED,
+    "StatusChange.Active": EventType.PROFILE_UPDATED,
+    "StatusChange.Unsubscribed": EventType.UNSUBSCRIBED,
+    "StatusChange.Held": EventType.PROFILE_UPDATED,
+    "StatusChange.Bounced": EventType.PROFILE_UPDATED,
+    "StatusChange.Deleted": EventType.PROFILE_UPDATED,
+}
+"""What only tracking extracts tell; all else in them goes by the name that the webhook has for it."""
+
 BOUNCES: Mapping[str, EventType] = {
     "HARD": EventType.BOUNCED,
     "SOFT": EventType.SOFT_BOUNCED,
     "BLOCK": EventType.BLOCKED,
     "TECHNICAL": EventType.FAILED,
+    "OTHER": EventType.FAILED,
+    "UNKNOWN": EventType.SOFT_BOUNCED,
 }
-"""`info.bounceCode` -> what became of the message; a plain bounce for other codes."""
+"""`info.bounceCode`, or how the extract's `BounceCategory` begins -> what became of it; else a plain bounce."""
 
 _CHANNELS = {"Email": "email", "Sms": "sms", "Push": "push"}
 _CHANNEL = re.compile(r"(?:.*\.)?(Email|Sms|Push)", re.DOTALL)
@@ -58,7 +72,11 @@ _UNDELIVERED = frozenset(
 )
 _ABSENT = frozenset({"NA", "0"})
 """How an id is written that there is not: definitions of engagement events, subscribers of test sends."""
-_FACTS = ("status", "renderedSubject", "unsubscribeMethod", "impressionRegion", "fromAddress", "countryCode", "ordinal")
+_FACTS = (
+    *("isUnique", "browser", "emailClient", "operatingSystem", "device", "bounceSubcategory", "unsubReason"),
+    *("oldStatus", "newStatus"),
+    *("status", "renderedSubject", "unsubscribeMethod", "impressionRegion", "fromAddress", "countryCode", "ordinal"),
+)
 _SUBSCRIBER = "subscriberId"
 _SENT = ("jobId", "listId", "batchId", _SUBSCRIBER)
 """What names one message to one subscriber."""
@@ -89,7 +107,7 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     info, composite, channel = _info(item), _composite(item), _channel(item, kind)
     recipient = info.get("to")
     fields: EventFields = {
-        "type": EVENT_TYPES.get(kind, EventType.UNKNOWN),
+        "type": EVENT_TYPES.get(kind) or EXTRACTED.get(kind, EventType.UNKNOWN),
         "platform_type": kind,
         "channel": channel,
         "occurred_at": milliseconds(item.get("timestampUTC"), "timestampUTC"),
@@ -108,8 +126,22 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     if fields["type"] in (EventType.OPENED, EventType.CLICKED):
         fields["client"] = {"ip": text(info.get("ipAddress")), "user_agent": text(info.get("userAgent"))}
     if fields["type"] is EventType.CLICKED:
-        fields["link"] = {"url": text(info.get("contentLink")), "id": text(info.get("jobUrlId"))}
+        fields["link"] = {
+            "url": text(info.get("contentLink")),
+            "id": text(info.get("jobUrlId")),
+            "alias": text(info.get("alias")),
+        }
+    if kind.startswith("StatusChange."):
+        _changed(info, fields)
     return fields
+
+
+def _changed(info: Mapping[str, Any], fields: EventFields) -> None:
+    """Of a subscriber's state; one who was bounced or held and is active again chose nothing."""
+    if (info.get("oldStatus"), info.get("newStatus")) == ("Unsubscribed", "Active"):
+        fields["type"] = EventType.SUBSCRIBED
+    if fields["type"] is EventType.PROFILE_UPDATED:
+        fields["properties"]["traits"] = {"status": info.get("newStatus")}
 
 
 def is_verification(found: Any) -> bool:
@@ -137,6 +169,7 @@ def _composite(item: Item) -> dict[str, str]:
 def _campaign(item: Item, composite: Mapping[str, str]) -> dict[str, Any] | None:
     found = {
         "id": composite.get("jobId"),
+        "name": text(_info(item).get("emailName")),
         "send_id": _id(item.get("definitionKey")) or _id(item.get("definitionId")),
         "dispatch_id": composite.get("batchId"),
         "template_id": composite.get("emailId"),
@@ -144,8 +177,103 @@ def _campaign(item: Item, composite: Mapping[str, str]) -> dict[str, Any] | None
     return present(found) or None
 
 
+# --- the tracking extract
+
+_OBJECTS: Mapping[str, str] = {
+    **dict.fromkeys(("sent", "sends"), "TransactionalSendEvents.EmailSent"),
+    **dict.fromkeys(("notsent", "notsents"), "TransactionalSendEvents.EmailNotSent"),
+    **dict.fromkeys(("bounce", "bounces"), "TransactionalSendEvents.EmailBounced"),
+    **dict.fromkeys(("open", "opens"), "EngagementEvents.EmailOpen"),
+    **dict.fromkeys(("click", "clicks"), "EngagementEvents.EmailClick"),
+    **dict.fromkeys(("unsub", "unsubs", "unsubscribe", "unsubscribes"), "EngagementEvents.EmailUnsubscribe"),
+    **dict.fromkeys(("complaint", "complaints", "spamcomplaints"), "Complaint"),
+    **dict.fromkeys(("statuschange", "statuschanges"), "StatusChange"),
+    **dict.fromkeys(("sendjob", "sendjobs"), "SendJob"),
+}
+"""What a file of the extract is named, and what its column `EventType` says, in small letters."""
+_OTHERS = frozenset(
+    {
+        *("subscribers", "attributes", "lists", "listmembership", "listmembershipchanges", "surveys", "conversions"),
+        *("sendimpression", "clickimpression", "sendjobimpression", "sendjobimpressions", "multipledataextensionsends"),
+    }
+)
+"""Files that hold no reports, or what has no part in one."""
+_WORDS = re.compile(r"[A-Za-z]+")
+_TIMES = {"SendJob": ("senttime", "schedtime"), "StatusChange": ("datechanged", "eventdate")}
+_STATUSES = {"SendJob": "jobstatus", "StatusChange": "newstatus"}
+_COMPOSITE = {"jobId": "sendid", "batchId": "batchid", "listId": "listid", "subscriberId": "subscriberid"}
+_INFO = {
+    "to": "emailaddress",
+    "subscriberKey": "subscriberkey",
+    "ipAddress": "ipaddress",
+    "jobUrlId": "urlid",
+    "contentLink": "url",
+    "alias": "alias",
+    "statusCode": "smtpcode",
+    "smtpReason": "bouncereason",
+    "bounceSubcategory": "bouncesubcategory",
+    "reason": "reason",
+    "unsubReason": "unsubreason",
+    "isUnique": "isunique",
+    "browser": "browser",
+    "emailClient": "emailclient",
+    "operatingSystem": "operatingsystem",
+    "device": "device",
+    "oldStatus": "oldstatus",
+    "newStatus": "newstatus",
+    "emailName": "emailname",
+    "renderedSubject": "subject",
+    "fromAddress": "fromemail",
+}
+_LOCATION = ("country", "region", "city", "latitude", "longitude")
+
+
+def from_extract(row: Mapping[str, str], export: Export) -> Item | None:
+    """A row of a tracking extract as the notification of the same event; None for what reports nothing.
+
+    Times are the system's own: six hours behind UTC all year, unless the settings `time_zone` and `day_first` say
+    otherwise. Raises MalformedItem for a time that is none.
+    """
+    get = row.get
+    object_ = _object(export.record_name) or _object(export.key.rpartition("/")[2])
+    kind = _OBJECTS.get(object_ or get("eventtype", "").replace(" ", "").lower())
+    if kind is None:
+        return None
+    times = _TIMES.get(kind, ("eventdate",))
+    told = next((name for name in times if get(name)), times[0])
+    zone, day_first = zone_of(export.settings, "-06:00"), export.settings.get("day_first") is True
+    at = local_instant(get(told), export.columns.get(told, told), zone, day_first=day_first)
+    info: Item = {ours: found for ours, theirs in _INFO.items() if (found := get(theirs))}
+    if category := _WORDS.match(get("bouncecategory", "")):
+        info["bounceCode"] = category[0].upper()
+    if where := {name: found for name in _LOCATION if (found := get(name))}:
+        info["location"] = where
+    status = _STATUSES.get(kind)
+    return {
+        "eventCategoryType": f"{kind}.{get(status, '')}" if status else kind,
+        "channel": "email",
+        "timestampUTC": int(at.timestamp()) * 1000,
+        "mid": get("clientid"),
+        "definitionKey": get("triggeredsendexternalkey"),
+        "composite": {ours: found for ours, theirs in _COMPOSITE.items() if (found := get(theirs))},
+        "info": info,
+    }
+
+
+@lru_cache(maxsize=256)
+def _object(name: str) -> str:
+    """The last word of a file's name that is an object of the extract."""
+    words = (word.lower() for word in reversed(_WORDS.findall(name)))
+    return next((word for word in words if word in _OBJECTS or word in _OTHERS), "")
+
+
+def _configured(settings: Mapping[str, Any]) -> Source:
+    check_times(settings)
+    return SOURCE
+
+
 def _id(value: Any) -> str | None:
-    found = text(value)
+    found = value if type(value) is str and value.isalnum() else text(value)
     return None if found in _ABSENT else found
 
 
@@ -178,10 +306,15 @@ def _failed(kind: str, info: Mapping[str, Any], fields: EventFields) -> None:
 def identity(item: Item) -> tuple[str, ...]:
     """There is no event id: business unit, kind, send, second, link and message tell two events apart.
 
-    The second, not the millisecond: the tracking extract knows no more.
+    The second, not the millisecond, and neither enterprise nor message where the send is named whole: the tracking
+    extract knows no more.
     """
     info, composite = _info(item), _composite(item)
     sent = [composite.get(name, "") for name in _SENT]
+    kind = text(item.get("eventCategoryType")) or ""
+    if "jobId" in composite and _SUBSCRIBER in composite and _channel(item, kind) == "email":
+        link = text(info.get("contentLink")) or text(info.get("jobUrlId")) or ""
+        return (text(item.get("mid")) or "", kind, *sent, link)
     if not any(sent):
         sent = [text(item.get("compositeId")) or "", text(info.get("to")) or ""]
     names = ("eid", "mid", "eventCategoryType")
@@ -241,6 +374,8 @@ SOURCE = Source(
     identity=identity,
     person_order=person_order,
     send_key=send_key,
+    exports={"csv": from_extract},
+    configured=_configured,
     docs=Docs(
         title="Salesforce Marketing Cloud Engagement (ENS)",
         url="https://developer.salesforce.com/docs/marketing/marketing-cloud/guide/ens.html",
@@ -280,6 +415,22 @@ SOURCE = Source(
             ),
             "There is no event id: the same link clicked twice by one subscriber within a second counts once.",
             "`info.unsubscribeDate` is six hours off; `timestampUTC` counts.",
+            (
+                "Tracking extracts (the ZIP, or single files of it, UTF-16 or UTF-8) go to exports/sfmc/<connection>/. "
+                "A row is the notification of the same event by business unit, send, second and the address of a click."
+            ),
+            (
+                "Their times are six hours behind UTC all year. If the extract was set up otherwise, say so by the "
+                "settings `time_zone` (-06:00, UTC, Europe/Berlin) and `day_first`."
+            ),
+            (
+                "SendJobs name campaigns. Subscribers, lists, attributes, surveys and impressions are no reports and "
+                "left alone. An extract that is encrypted with PGP cannot be read."
+            ),
+            (
+                "Not confirmed of extracts: that the `URL` of a personalised link is the one of the notification, and "
+                "that both put an event into the same second."
+            ),
             "No flag tells machines: Espial's rules judge by user agent and network.",
             "Not confirmed: the bounce codes BLOCK and TECHNICAL, and which reading of the key signs (both are tried).",
         ),

@@ -17,12 +17,14 @@ from espial.sources._shared import (
     email,
     form,
     instant,
+    known,
     objects,
     phone,
-    present,
+    remaining,
     seconds_or_milliseconds,
     smtp_code,
     text,
+    texts,
 )
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
@@ -78,6 +80,16 @@ _OWN = frozenset(
     ]
 )
 _READER = ("srchost", "user-agent")
+_TOLD = (
+    "email_id",
+    "message_id",
+    "destination_number",
+    "time",
+    "received_timestamp",
+    "url",
+    "srchost",
+    "user-agent",
+)
 _NOT_SUPPRESSED = re.compile(r"sandbox|unverified|not (been )?verified|verify", re.IGNORECASE)
 """A rejection that is about the sender; any other is the suppression list's."""
 
@@ -98,28 +110,29 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     event = get("event")
     if not isinstance(event, str) or not event:
         raise MalformedItem("missing_event", "event is missing or not text", "event")
+    is_sms = _is_sms(item)
     fields: EventFields = {
         "type": EVENT_TYPES.get(event, EventType.UNKNOWN),
         "platform_type": event,
-        "channel": "sms" if _is_sms(item) else "email",
+        "channel": "sms" if is_sms else "email",
         "occurred_at": _occurred_at(item),
-        "person": {"phone": _number(item)} if _is_sms(item) else {"email": email(get("rcpt"))},
+        "person": {"phone": _number(item)} if is_sms else {"email": email(get("rcpt"))},
         "message_id": _message(item),
-        "properties": present({name: item[name] for name in sorted(item) if name not in _OWN}),
+        "properties": dict(sorted(remaining(item, _OWN).items())),
     }
     message, context = text(get("message")), text(get("context"))
     reply = message or context
     if event in ("sms_failed", "sms_rejected"):
-        fields["failure"] = present({"code": text(get("status_code")), "reason": reply}) or None
+        fields["failure"] = known({"code": text(get("status_code")), "reason": reply})
     elif event in ("bounce", "reject"):
         kind = text(get("bounce"))
-        fields["failure"] = present({"class": kind, "code": smtp_code(reply), "reason": reply}) or None
+        fields["failure"] = known({"class": kind, "code": smtp_code(reply), "reason": reply})
         if event == "bounce" and (kind or "").lower() == "soft":
             fields["type"] = EventType.SOFT_BOUNCED
         elif event == "reject" and _NOT_SUPPRESSED.search(f"{message} {context}"):
             fields["type"] = EventType.REJECTED
     elif event in ("open", "click"):
-        fields["client"] = present({"ip": text(get("srchost")), "user_agent": text(get("user-agent"))}) or None
+        fields["client"] = known({"ip": text(get("srchost")), "user_agent": text(get("user-agent"))})
         url = text(get("url"))
         fields["link"] = {"url": url} if url else None
     return fields
@@ -150,18 +163,7 @@ def _occurred_at(item: Item) -> datetime:
 
 def identity(item: Item) -> tuple[str, ...]:
     """All that tells a recipient's events apart; `id` is the webhook's, and `read-secs` may grow."""
-    get = item.get
-    parts = (
-        "email_id",
-        "message_id",
-        "destination_number",
-        "time",
-        "received_timestamp",
-        "url",
-        "srchost",
-        "user-agent",
-    )
-    return (item["event"], email(get("rcpt")) or "", *(text(get(part)) or "" for part in parts))
+    return (item["event"], email(item.get("rcpt")) or "", *texts(item, _TOLD))
 
 
 def person_order(item: Item) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, epoch, inner, instant, objects, phone, present, text
+from espial.sources._shared import email, epoch, inner, instant, known, objects, phone, present, text, texts
 from espial.sources._sparkpost import SUPPRESSED, bounced
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
@@ -60,6 +60,7 @@ CLASS = "_class"
 _BESIDE = "cust"
 """What may stand beside the class: the account, where a relay serves several."""
 _INBOUND = ("relay_message", "relay_event")
+_TOLD = ("transmission_id", "message_id", "timestamp", "rcpt_to", "msg_from", "target_link_url", "ip_address")
 _FACTS = (
     *("subaccount_id", "template_version", "ip_pool", "num_retries"),
     *("fbtype", "report_by", "report_to", "subject"),
@@ -73,12 +74,15 @@ def split(delivery: RawDelivery) -> list[Item]:
     """
     items: list[Item] = []
     for entry in objects(delivery):
-        msys = entry.get("msys") if isinstance(entry, dict) else None
-        if not isinstance(msys, dict):
+        msys = entry.get("msys") if type(entry) is dict else None
+        if type(msys) is not dict:
             items.append(entry)
             continue
-        classes = [(name, event) for name, event in msys.items() if name != _BESIDE]
-        items += [{**event, CLASS: name} if isinstance(event, dict) else event for name, event in classes]
+        for name, event in msys.items():
+            if type(event) is dict and name != _BESIDE:
+                event[CLASS] = name
+            if name != _BESIDE:
+                items.append(event)
     return items
 
 
@@ -137,15 +141,15 @@ def _campaign(item: Item) -> dict[str, Any] | None:
     found = {
         "id": text(item.get("campaign_id")),
         "template_id": text(item.get("template_id")),
-        "tags": [tag for tag in map(text, tags) if tag] if isinstance(tags, list) else None,
+        "tags": [tag for tag in map(text, tags) if tag] if type(tags) is list else [],
     }
-    return present(found) or None
+    return known(found)
 
 
 def _properties(item: Item) -> dict[str, Any]:
     """Facts worth having at hand, and the recipient's own metadata, which wins."""
     get = item.get
-    return {**{name: fact for name in _FACTS if (fact := get(name))}, **inner(item, "rcpt_meta")}
+    return {name: fact for name in _FACTS if (fact := get(name))} | inner(item, "rcpt_meta")
 
 
 def _failure(item: Item, fields: EventFields, class_: str | None) -> None:
@@ -154,7 +158,7 @@ def _failure(item: Item, fields: EventFields, class_: str | None) -> None:
         "code": text(item.get("error_code")),
         "reason": text(item.get("raw_reason")) or text(item.get("reason")),
     }
-    fields["failure"] = present(failure) or None
+    fields["failure"] = known(failure)
 
 
 def _bounced(item: Item, fields: EventFields) -> None:
@@ -183,9 +187,9 @@ def _engaged(item: Item, fields: EventFields) -> None:
     client: dict[str, Any] = {"ip": text(get("ip_address")), "user_agent": text(get("user_agent"))}
     if inner(item, "user_agent_parsed").get("is_prefetched") is True:
         client |= {"machine": True, "machine_reason": "user_agent_parsed.is_prefetched"}
-    fields["client"] = present(client) or None
+    fields["client"] = known(client)
     link = {"url": text(get("target_link_url")), "alias": text(get("target_link_name"))}
-    fields["link"] = present(link) or None
+    fields["link"] = known(link)
 
 
 def _received(item: Item, fields: EventFields) -> None:
@@ -208,9 +212,8 @@ def identity(item: Item) -> tuple[str, ...]:
     kind, given = _kind(item) or "", text(item.get("event_id"))
     if given:
         return (kind, given)
-    parts = ("transmission_id", "message_id", "timestamp", "rcpt_to", "msg_from", "target_link_url", "ip_address")
     subject = text(inner(item, "content").get("subject"))
-    return (kind, subject or "", *(text(item.get(part)) or "" for part in parts))
+    return (kind, subject or "", *texts(item, _TOLD))
 
 
 def send_key(item: Item) -> str | None:

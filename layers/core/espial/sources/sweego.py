@@ -11,7 +11,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, inner, instant, objects, phone, present, smtp_code, text
+from espial.sources._shared import email, inner, instant, known, objects, phone, smtp_code, text, unmapped
 from espial.verify.hmacs import DAY, standard_webhooks
 from espial.vocabulary import EventType
 
@@ -46,35 +46,35 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     if not isinstance(item, dict):
         raise MalformedItem("not_an_object", "an item is not a JSON object")
     get = item.get
-    event = _event(item)
+    event, is_sms = _event(item), _is_sms(item)
     fields: EventFields = {
         "type": EVENT_TYPES.get(event, EventType.UNKNOWN),
         "platform_type": event,
-        "channel": "sms" if _is_sms(item) else "email",
+        "channel": "sms" if is_sms else "email",
         "occurred_at": instant(get("timestamp"), "timestamp"),
-        "person": {"phone": _number(item)} if _is_sms(item) else {"email": email(get("recipient"))},
+        "person": {"phone": _number(item)} if is_sms else {"email": email(get("recipient"))},
         "message_id": text(get("swg_uid")),
-        "campaign": present({"id": text(get("campaign_id")), "tags": _tags(get("campaign_tags"))}) or None,
+        "campaign": known({"id": text(get("campaign_id")), "tags": _tags(get("campaign_tags"))}),
         "properties": _properties(item),
     }
     if event in _FAILURES:
         reason = text(get("status")) or text(get("details"))
         code = smtp_code(reason) or text(get("response_code"))
-        fields["failure"] = present({"code": code, "reason": reason}) or None
+        fields["failure"] = known({"code": code, "reason": reason})
     for name in ("open", "click"):
         if seen := inner(item, name):
-            fields["client"] = _client(seen, name) or None
+            fields["client"] = _client(seen, name)
     url = text(inner(item, "click").get("url")) or text(get("url"))
     if url:
         fields["link"] = {"url": url}
     return fields
 
 
-def _client(seen: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _client(seen: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     client: dict[str, Any] = {"ip": text(seen.get("ip_address")), "user_agent": text(seen.get("user_agent"))}
     if seen.get("proxy") is True:  # a mail service's, which may fetch for a person as well as ahead of one
         client["machine_reason"] = f"{name}.proxy"
-    return present(client)
+    return known(client)
 
 
 def _event(item: Item) -> str:
@@ -96,7 +96,7 @@ def _number(item: Item) -> str | None:
 
 def _tags(given: Any) -> list[str]:
     """Nothing, text, or an array."""
-    return [tag for tag in map(text, given if isinstance(given, list) else [given]) if tag]
+    return [tag for tag in map(text, given if type(given) is list else [given]) if tag] if given is not None else []
 
 
 def _properties(item: Item) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def _properties(item: Item) -> dict[str, Any]:
     for name in _FACTS:
         if fact := item.get(name):
             found[name] = fact
-    for name in sorted(headers):
-        if name not in _THEIR_HEADERS and not name.startswith("x-campaign-"):
+    for name in unmapped(tuple(headers), _THEIR_HEADERS):
+        if not name.startswith("x-campaign-"):
             found[name] = headers[name]
     return found
 

@@ -15,7 +15,7 @@ import orjson
 from espial.deliveries import Arrival, Item, RawDelivery, Reply
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import document, email, inner, instant, present, smtp_code, text
+from espial.sources._shared import document, email, inner, instant, known, smtp_code, text, texts
 from espial.verify import from_hex
 from espial.verify.hmacs import Mac, Shown, keyed_digest
 from espial.vocabulary import EventType
@@ -48,6 +48,7 @@ DELIVERY_STATUSES: Mapping[tuple[str, str], EventType] = {
 }
 """Bounces that `delivery_status` makes something else."""
 
+_TOLD = ("job_id", "event_time", "url", "block_time", "block_type", "domain", "domain_status")
 OPENING = b'{"auth":"'
 
 
@@ -114,8 +115,10 @@ def split(delivery: RawDelivery) -> list[Item]:
 def _flat(event: Any, user: Mapping[str, Any]) -> Any:
     if not isinstance(event, dict):
         return event
-    project = {name: user[name] for name in ("user_id", "project_id", "project_name") if name in user}
-    return {**project, **inner(event, "event_data"), "event_name": event.get("event_name")}
+    found = {name: user[name] for name in ("user_id", "project_id", "project_name") if name in user}
+    found |= inner(event, "event_data")
+    found["event_name"] = event.get("event_name")
+    return found
 
 
 def normalise(item: Item, arrival: Arrival) -> EventFields:
@@ -126,15 +129,15 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     status = _status(item)
     told = inner(item, "delivery_info")
     outcome, reply = text(told.get("delivery_status")), text(told.get("destination_response"))
-    project = {"project_id": text(get("project_id")), "comment": text(get("comment"))}
+    properties = {name: fact for name in ("project_id", "comment") if (fact := text(get(name)))}
     fields: EventFields = {
         "type": DELIVERY_STATUSES.get((status, outcome or "")) or EVENT_TYPES.get(status, EventType.UNKNOWN),
         "platform_type": status,
         "channel": "email",
         "person": {"email": email(get("email"))},
         "message_id": text(get("job_id")),
-        "client": present({"ip": text(told.get("ip")), "user_agent": text(told.get("user_agent"))}) or None,
-        "properties": {**present(project), **inner(item, "metadata")},
+        "client": known({"ip": text(told.get("ip")), "user_agent": text(told.get("user_agent"))}),
+        "properties": properties | inner(item, "metadata"),
     }
     if get("event_name") == STATUS_EVENT:
         fields["occurred_at"] = instant(get("event_time"), "event_time")
@@ -147,7 +150,7 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     if url:
         fields["link"] = {"url": url}
     if status.endswith("_bounced"):
-        fields["failure"] = present({"class": outcome, "code": smtp_code(reply), "reason": reply}) or None
+        fields["failure"] = known({"class": outcome, "code": smtp_code(reply), "reason": reply})
     return fields
 
 
@@ -166,11 +169,8 @@ def _status(item: Item) -> str:
 
 def identity(item: Item) -> tuple[str, ...]:
     """All that tells a recipient's events apart; the header `ID` changes with every try."""
-    get = item.get
-    told = inner(item, "delivery_info")
-    parts = ("job_id", "event_time", "url", "block_time", "block_type", "domain", "domain_status")
-    client = (text(told.get("ip")) or "", text(told.get("user_agent")) or "")
-    return (_status(item), email(get("email")) or "", *(text(get(part)) or "" for part in parts), *client)
+    client = texts(inner(item, "delivery_info"), ("ip", "user_agent"))
+    return (_status(item), email(item.get("email")) or "", *texts(item, _TOLD), *client)
 
 
 def send_key(item: Item) -> str | None:

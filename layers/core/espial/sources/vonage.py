@@ -19,7 +19,7 @@ from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
 from espial.sources import Docs, EventFields, Source
 from espial.sources._proofs import Claims, any_of, covers, json_web_token
-from espial.sources._shared import form, instant, objects, phone, present, query, text, unmapped
+from espial.sources._shared import form, instant, objects, phone, query, remaining, text, texts
 from espial.verify import NO_SETTINGS, Scheme, from_hex, matches, require_fresh, whole_seconds
 from espial.verify.hmacs import Mac, Shown, hmac_signature
 from espial.verify.shared import shared_secret
@@ -226,7 +226,7 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         fields["failure"] = _failure(item)
         fields["type"] = _refused(item, fields["type"])
     own = _OWN[_theirs(item)]
-    fields["properties"] = present({name: item[name] for name in unmapped(tuple(item), own)})
+    fields["properties"] = dict(sorted(remaining(item, own).items()))
     return fields
 
 
@@ -288,7 +288,8 @@ def _times(item: Item, arrival: Arrival) -> EventFields:
 
 def _minute(value: Any) -> datetime | None:
     """YYMMDDHHMM in UTC; None for anything else."""
-    found = _MINUTE.fullmatch(text(value) or "")
+    given = text(value)
+    found = _MINUTE.fullmatch(given) if given else None
     if found is None:
         return None
     try:
@@ -299,8 +300,7 @@ def _minute(value: Any) -> datetime | None:
 
 def identity(item: Item) -> tuple[str, ...]:
     """The message (each part of a long one has its own id), its status and what refines it."""
-    parts = ("err-code", "scts")
-    return (_message_id(item) or "", _status(item), *(text(item.get(part)) or "" for part in parts))
+    return (_message_id(item) or "", _status(item), *texts(item, ("err-code", "scts")))
 
 
 def send_key(item: Item) -> str | None:

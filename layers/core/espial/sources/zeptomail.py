@@ -17,7 +17,7 @@ import orjson
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
 from espial.sources import Docs, EventFields, Source
-from espial.sources._shared import email, form, inner, instant, milliseconds, present, smtp_code, text
+from espial.sources._shared import email, form, inner, instant, known, milliseconds, smtp_code, text
 from espial.verify import from_base64
 from espial.verify.hmacs import Mac, Shown, hmac_signature
 from espial.vocabulary import EventType
@@ -122,10 +122,8 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         "person": {"email": _recipient(item)},
         "campaign": {"tags": [tag]} if tag else None,
         "message_id": text(item.get("request_id")),
-        "client": present(client) or None,
-        "properties": present(
-            {"client_reference": text(mail.get("client_reference")), **{name: detail.get(name) for name in _FACTS}}
-        ),
+        "client": known(client),
+        "properties": _properties(mail, detail),
     }
     given = detail.get("time") or detail.get("modified_time")
     if given:
@@ -137,8 +135,19 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         fields["link"] = {"url": url}
     reply, reason = text(detail.get("diagnostic_message")), text(detail.get("reason"))
     if event in ("hardbounce", "softbounce"):
-        fields["failure"] = present({"class": reason, "code": smtp_code(reply), "reason": reply}) or None
+        fields["failure"] = known({"class": reason, "code": smtp_code(reply), "reason": reply})
     return fields
+
+
+def _properties(mail: Mapping[str, Any], detail: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if reference := text(mail.get("client_reference")):
+        found["client_reference"] = reference
+    for name in _FACTS:
+        fact = detail.get(name)
+        if fact or fact is False or fact == 0:
+            found[name] = fact
+    return found
 
 
 def _recipient(item: Item) -> str | None:

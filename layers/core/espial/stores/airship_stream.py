@@ -35,10 +35,18 @@ _PASSING = frozenset({408, 425, 429})
 
 
 class _Opened(NamedTuple):
-    """An answer that is still coming, and the socket it comes over."""
+    """An answer that is still coming, and the socket it comes over.
 
+    The connection forgets the socket when the answer is to be its last, so it is kept here.
+    """
+
+    connection: HTTPConnection
     sock: socket
     answer: HTTPResponse
+
+    def close(self) -> None:
+        self.answer.close()
+        self.connection.close()
 
 
 def _https(host: str, seconds: float) -> HTTPConnection:
@@ -66,7 +74,7 @@ class AirshipStream:
                     for line in whole:
                         yield line.strip()
         finally:
-            opened.answer.close()
+            opened.close()
 
     def _open(self, request: StreamRequest, end: float) -> _Opened:
         """The answer to the first token that is let in."""
@@ -85,14 +93,14 @@ class AirshipStream:
         host = HOSTS[request.region]
         opened = self._post(host, request, token, "", end)
         if opened.answer.status == 307:
-            opened.answer.close()
+            opened.close()
             cookie, leads_to = _cookie(opened.answer), urlsplit(opened.answer.getheader("location", "")).netloc
             if not cookie or leads_to not in ("", host):
                 raise Refused("redirected", f"{host} redirects without a cookie, or elsewhere")
             opened = self._post(host, request, token, cookie, end)
         if opened.answer.status == 200:
             return opened
-        opened.answer.close()
+        opened.close()
         raise _error(host, opened.answer, request)
 
     def _post(self, host: str, request: StreamRequest, token: bytes, cookie: str, end: float) -> _Opened:
@@ -111,8 +119,7 @@ class AirshipStream:
         connection = self._connect(host, max(0.1, min(CONNECT_SECONDS, end - time.monotonic())))
         try:
             connection.request("POST", PATH, json.dumps(body).encode(), headers)
-            sock = connection.sock  # which the connection forgets once the answer is to be its last
-            return _Opened(sock, connection.getresponse())
+            return _Opened(connection, connection.sock, connection.getresponse())
         except (OSError, HTTPException) as exc:
             connection.close()
             raise TryAgain(f"{host}: {type(exc).__name__}", after=0.0) from exc

@@ -1,12 +1,14 @@
 """The export ledger in EventsTable: one item a file, one a chunk, every change conditional.
 
-pk `X#<bucket>/<key>`: sk `O#<etag>` the file, `O#<etag>#C#<nnnnnn>` a chunk's checkpoint, `LATEST` the newest
-sequencer notified. pk `X#<bucket>/`, sk `SWEEP`: where the sweep stopped.
+pk `X#<bucket>/<key>`: sk `O#<etag>` the file, `O#<etag>#C#<nnnnnn>` a chunk's checkpoint (`O#<etag>#R<n>#C#<nnnnnn>`
+in the n-th reading after the first), `LATEST` the newest sequencer notified. pk `X#<bucket>/`, sk `SWEEP`: where the
+sweep stopped. Why rows were refused is counted in attributes named `why.<reason>`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +16,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from espial.errors import TryAgain
-from espial.exports.files import Chunk, Counts, ExportFile, FileState, Listed, Progress
+from espial.exports.files import DONE, ENDED, Chunk, Counts, ExportFile, FileState, Listed, Moved, Progress
 from espial.exports.notices import Notice, sequence
 from espial.stores.batches import batches
 
@@ -23,8 +25,12 @@ KEEP_DAYS = 90
 
 _KEYS_A_CALL = 100
 _DAY = 86_400
-_RESERVED = ("#state", "#file", "#ttl", *(f"#{name}" for name in Counts._fields))
+_NUMBERS = tuple(Counts().numbers())
+_RESERVED = ("#state", "#file", "#ttl", "#round", *(f"#{name}" for name in _NUMBERS))
 """DynamoDB's own words among our attributes, which expressions may only name by a stand-in."""
+
+_WHY = "why."
+_AT_REST = ENDED | {"ignored"}
 
 _Item = dict[str, Any]
 
@@ -45,20 +51,39 @@ class DynamoExportLedger:
         item = self._get(_file_key(file))
         return _state(item) if item else None
 
-    def states(self, bucket: str, objects: Sequence[Listed]) -> Mapping[str, tuple[str, datetime]]:
-        """See `ExportLedger.states`."""
-        prefix = f"X#{bucket}/"
-        found: dict[str, tuple[str, datetime]] = {}
-        for some in batches(objects, count=_KEYS_A_CALL):
-            keys = [{"pk": {"S": prefix + one.key}, "sk": {"S": f"O#{one.etag}"}} for one in some]
-            left = {self._table: {"Keys": keys, "ConsistentRead": True}}
-            answer = self._call("batch_get_item", RequestItems=left)
+    def entries(self, bucket: str, objects: Sequence[Listed]) -> Mapping[str, FileState]:
+        """See `ExportLedger.entries`."""
+        keys = [{"pk": {"S": f"X#{bucket}/{one.key}"}, "sk": {"S": f"O#{one.etag}"}} for one in objects]
+        return {state.file.key: state for state in map(_state, self._get_many(keys))}
+
+    def versions(self, bucket: str, key: str) -> list[FileState]:
+        """The entries of every version of the object that was ever noticed, the one that moved last first."""
+        found: list[FileState] = []
+        more: _Item = {}
+        while True:
+            answer = self._call(
+                "query",
+                TableName=self._table,
+                KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)",
+                FilterExpression="attribute_exists(#state)",
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues={":pk": {"S": f"X#{bucket}/{key}"}, ":sk": {"S": "O#"}},
+                ConsistentRead=True,
+                **more,
+            )
+            found += map(_state, answer["Items"])
+            if not answer.get("LastEvaluatedKey"):
+                return sorted(found, key=lambda state: state.updated_at, reverse=True)
+            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+    def _get_many(self, keys: Sequence[_Item]) -> Iterator[_Item]:
+        for some in batches(keys, count=_KEYS_A_CALL):
+            answer = self._call(
+                "batch_get_item", RequestItems={self._table: {"Keys": list(some), "ConsistentRead": True}}
+            )
             if answer.get("UnprocessedKeys"):
                 raise TryAgain("the ledger is throttled")
-            for item in answer["Responses"].get(self._table, ()):
-                key = item["pk"]["S"].removeprefix(prefix)
-                found[key] = item["state"]["S"], _instant(item["updated_at"])
-        return found
+            yield from answer["Responses"].get(self._table, ())
 
     def is_stale(self, notice: Notice, now: datetime) -> bool:
         """See `ExportLedger.is_stale`; notices without a sequencer are never stale."""
@@ -81,11 +106,13 @@ class DynamoExportLedger:
             item = self._update(
                 _file_key(file),
                 "SET #state = :planned, edges = if_not_exists(edges, :edges), #file = :file, updated_at = :now, "
-                "#ttl = :ttl REMOVE reason",
-                "attribute_not_exists(#state) OR #state = :failed",
+                "begun_at = if_not_exists(begun_at, :now), #ttl = :ttl REMOVE reason",
+                "attribute_not_exists(#state) OR #state IN (:failed, :ignored) "
+                "OR (#state = :planned AND attribute_not_exists(edges))",
                 {
                     ":planned": {"S": "planned"},
                     ":failed": {"S": "failed"},
+                    ":ignored": {"S": "ignored"},
                     ":edges": {"L": [{"N": str(edge)} for edge in edges]},
                     ":file": {"S": msgspec.json.encode(file).decode()},
                     **_at(now),
@@ -97,31 +124,77 @@ class DynamoExportLedger:
         return _state(item)
 
     def queued(self, file: ExportFile, now: datetime) -> None:
-        """See `ExportLedger.queued`."""
-        self._enter(file, "queued", now)
+        """See `ExportLedger.queued`. It may have failed or be done meanwhile, which says more."""
+        with suppress(_Unmet):
+            self._update(
+                _file_key(file),
+                "SET #state = :queued, updated_at = :now",
+                "#state IN (:planned, :queued)",
+                {":planned": {"S": "planned"}, ":queued": {"S": "queued"}, **_at(now)},
+            )
 
     def fail(self, file: ExportFile, reason: str, now: datetime) -> None:
         """See `ExportLedger.fail`."""
-        self._enter(file, "failed", now, reason)
+        self._enter(file, "failed", reason, now)
 
-    def _enter(self, file: ExportFile, state: str, now: datetime, reason: str = "") -> None:
+    def ignore(self, file: ExportFile, reason: str, now: datetime) -> None:
+        """See `ExportLedger.ignore`."""
+        self._enter(file, "ignored", reason, now)
+
+    def _enter(self, file: ExportFile, state: str, reason: str, now: datetime) -> None:
         values = {
             ":state": {"S": state},
-            ":done": {"S": "done"},
             ":reason": {"S": reason},
             ":file": {"S": msgspec.json.encode(file).decode()},
+            **_states(DONE),
             **_at(now),
             **_until(now),
         }
-        try:
+        with suppress(_Unmet):  # done meanwhile, which says more
             self._update(
                 _file_key(file),
                 "SET #state = :state, reason = :reason, #file = :file, updated_at = :now, #ttl = :ttl",
-                "attribute_not_exists(#state) OR #state <> :done",
+                f"attribute_not_exists(#state) OR NOT (#state IN ({', '.join(_states(DONE))}))",
                 values,
             )
-        except _Unmet:  # done meanwhile, which says more
-            return
+
+    def resume(self, file: ExportFile, now: datetime) -> bool:
+        """See `ExportLedger.resume`."""
+        try:
+            self._update(
+                _file_key(file),
+                "SET #state = :planned, updated_at = :now REMOVE reason",
+                f"attribute_exists(#state) AND NOT (#state IN ({', '.join(_states(DONE))}))",
+                {":planned": {"S": "planned"}, **_states(DONE), **_at(now)},
+            )
+        except _Unmet:
+            return False
+        return True
+
+    def redo(self, file: ExportFile, now: datetime) -> bool:
+        """See `ExportLedger.redo`. A new round has its own checkpoints: those of the last one expire."""
+        before = self._get(_file_key(file))
+        counted = [*_NUMBERS, *(name for name in before if name.startswith(_WHY))]
+        stand_ins = {f"#c{number}": name for number, name in enumerate(counted)}
+        try:
+            self._update(
+                _file_key(file),
+                "SET #state = :planned, #round = :round, updated_at = :now "
+                f"REMOVE {', '.join(('reason', 'edges', 'finished', 'begun_at', *stand_ins))}",
+                f"#state IN ({', '.join(_states(_AT_REST))}) AND "
+                + ("#round = :before" if "round" in before else "attribute_not_exists(#round)"),
+                {
+                    ":planned": {"S": "planned"},
+                    ":round": {"N": str(_round(before) + 1)},
+                    **({":before": before["round"]} if "round" in before else {}),
+                    **_states(_AT_REST),
+                    **_at(now),
+                },
+                stand_ins,
+            )
+        except _Unmet:
+            return False
+        return True
 
     def settle(self, file: ExportFile, now: datetime) -> FileState | None:
         """See `ExportLedger.settle`."""
@@ -130,14 +203,16 @@ class DynamoExportLedger:
 
     def _settle(self, item: _Item, file: ExportFile, now: datetime) -> FileState | None:
         state = _state(item)
-        if len(state.finished) < len(state.edges):
+        if "edges" not in item or len(state.finished) < len(state.edges):
             return None
+        refused = state.counts.refused or state.counts.damages
+        ended = {":ended": {"S": "done_with_refusals" if refused else "done"}}
         try:
             done = self._update(
                 _file_key(file),
-                "SET #state = :done, updated_at = :now REMOVE reason",
-                "#state <> :done",
-                {":done": {"S": "done"}, **_at(now)},
+                "SET #state = :ended, updated_at = :now REMOVE reason",
+                f"NOT (#state IN ({', '.join(_states(DONE))}))",
+                {**ended, **_states(DONE), **_at(now)},
             )
         except _Unmet:
             return None
@@ -146,10 +221,16 @@ class DynamoExportLedger:
     def progress(self, chunk: Chunk) -> Progress:
         """See `ExportLedger.progress`."""
         item = self._get(_chunk_key(chunk))
-        if not item:
-            return Progress()
-        place = int(item["place"]["N"]) if "place" in item else None
-        return Progress(place, _counts(item), item["done"]["BOOL"])
+        return _progress(item) if item else Progress()
+
+    def moved(self, chunks: Sequence[Chunk]) -> Mapping[int, Moved]:
+        """See `ExportLedger.moved`."""
+        items = self._get_many([_chunk_key(chunk) for chunk in chunks])
+        return {
+            int(item["sk"]["S"].rpartition("#")[2]): Moved(_progress(item), _instant(item["updated_at"]))
+            for item in items
+            if "updated_at" in item
+        }
 
     def advance(self, chunk: Chunk, before: Progress, after: Progress, now: datetime) -> bool:
         """See `ExportLedger.advance`.
@@ -160,7 +241,9 @@ class DynamoExportLedger:
         item = {
             **_chunk_key(chunk),
             "done": {"BOOL": after.done},
-            **{name: {"N": str(count)} for name, count in after.counts._asdict().items()},
+            "reached": {"N": str(after.reached)},
+            "updated_at": _at(now)[":now"],
+            **{name: {"N": str(count)} for name, count in _counted(after.counts).items()},
             "ttl": _until(now)[":ttl"],
         }
         if after.place is not None:
@@ -179,18 +262,23 @@ class DynamoExportLedger:
 
     def finish(self, chunk: Chunk, counts: Counts, now: datetime) -> FileState | None:
         """See `ExportLedger.finish`. The set of finished chunks makes the addition happen once."""
-        names = Counts._fields
+        counted = _counted(counts)
+        stand_ins = {f"#c{number}": name for number, name in enumerate(counted)}
+        added = "".join(f", {stand_in} :c{number}" for number, stand_in in enumerate(stand_ins))
         try:
             item = self._update(
                 _file_key(chunk.file),
-                "ADD finished :numbers, " + ", ".join(f"#{name} :{name}" for name in names) + " SET updated_at = :now",
-                "attribute_exists(#state) AND NOT contains(finished, :number)",
+                f"ADD finished :numbers{added} SET updated_at = :now",
+                "attribute_exists(#state) AND NOT contains(finished, :number) AND "
+                + ("#round = :round" if chunk.round else "attribute_not_exists(#round)"),
                 {
                     ":numbers": {"NS": [str(chunk.number)]},
                     ":number": {"N": str(chunk.number)},
-                    **{f":{name}": {"N": str(count)} for name, count in zip(names, counts, strict=True)},
+                    **({":round": {"N": str(chunk.round)}} if chunk.round else {}),
+                    **{f":c{number}": {"N": str(count)} for number, count in enumerate(counted.values())},
                     **_at(now),
                 },
+                stand_ins,
             )
         except _Unmet:
             return self.settle(chunk.file, now)
@@ -209,10 +297,12 @@ class DynamoExportLedger:
         item: _Item = self._call("get_item", TableName=self._table, Key=key, ConsistentRead=True).get("Item") or {}
         return item
 
-    def _update(self, key: _Item, update: str, condition: str, values: _Item) -> _Item:
+    def _update(
+        self, key: _Item, update: str, condition: str, values: _Item, stand_ins: Mapping[str, str] | None = None
+    ) -> _Item:
         """One conditional update; returns the whole item afterwards. Raises _Unmet."""
         words = update + condition
-        names = {name: name[1:] for name in _RESERVED if name in words}
+        names = {**{name: name[1:] for name in _RESERVED if name in words}, **(stand_ins or {})}
         given = {"ExpressionAttributeNames": names} if names else {}
         answer = self._call(
             "update_item",
@@ -245,7 +335,8 @@ def _file_key(file: ExportFile) -> _Item:
 
 def _chunk_key(chunk: Chunk) -> _Item:
     key = _file_key(chunk.file)
-    return {"pk": key["pk"], "sk": {"S": f"{key['sk']['S']}#C#{chunk.number:06d}"}}
+    again = f"#R{chunk.round}" if chunk.round else ""
+    return {"pk": key["pk"], "sk": {"S": f"{key['sk']['S']}{again}#C#{chunk.number:06d}"}}
 
 
 def _sweep_key(bucket: str) -> _Item:
@@ -264,8 +355,33 @@ def _instant(value: _Item) -> datetime:
     return datetime.fromtimestamp(float(value["N"]), UTC)
 
 
+def _states(states: Iterable[str]) -> _Item:
+    """Values of an expression's `IN`, which is its keys."""
+    return {f":is_{state}": {"S": state} for state in sorted(states)}
+
+
+def _counted(counts: Counts) -> dict[str, int]:
+    """Attribute -> count; zeros of reasons are left out."""
+    return {**counts.numbers(), **{_WHY + reason: count for reason, count in counts.reasons.items() if count}}
+
+
 def _counts(item: _Item) -> Counts:
-    return Counts(*(int(item[name]["N"]) if name in item else 0 for name in Counts._fields))
+    numbers = (int(item[name]["N"]) if name in item else 0 for name in _NUMBERS)
+    reasons = {name.removeprefix(_WHY): int(item[name]["N"]) for name in sorted(item) if name.startswith(_WHY)}
+    return Counts._make((*numbers, reasons))
+
+
+def _progress(item: _Item) -> Progress:
+    return Progress(
+        place=int(item["place"]["N"]) if "place" in item else None,
+        counts=_counts(item),
+        done=item["done"]["BOOL"],
+        reached=int(item["reached"]["N"]) if "reached" in item else 0,
+    )
+
+
+def _round(item: _Item) -> int:
+    return int(item["round"]["N"]) if "round" in item else 0
 
 
 def _state(item: _Item) -> FileState:
@@ -277,4 +393,6 @@ def _state(item: _Item) -> FileState:
         counts=_counts(item),
         updated_at=_instant(item["updated_at"]),
         reason=item.get("reason", {}).get("S", ""),
+        round=_round(item),
+        begun_at=_instant(item["begun_at"]) if "begun_at" in item else None,
     )

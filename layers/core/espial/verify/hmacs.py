@@ -170,15 +170,21 @@ def standard_webhooks(*prefixes: str, bare: bool = False, default_max_age: float
     in order (`webhook`, `svix`), the first one signs; `bare` for who writes signature and secret without their
     prefixes (Sweego).
     """
+    named = [(f"{prefix}-id", f"{prefix}-timestamp", f"{prefix}-signature") for prefix in prefixes]
 
     def read(delivery: RawDelivery) -> Shown:
         headers = delivery.headers
-        prefix = next((one for one in prefixes if f"{one}-signature" in headers), prefixes[0])
-        given, stamp = headers.get(f"{prefix}-id", ""), headers.get(f"{prefix}-timestamp", "")
+        shown = named[0]
+        for names in named:
+            if names[2] in headers:
+                shown = names
+                break
+        message_id, timestamp, signatures = shown
+        given, stamp = headers.get(message_id, ""), headers.get(timestamp, "")
         if not given:
             raise SignatureError("no message id")
         at = whole_seconds(stamp)
-        versioned = (one.rpartition(",") for one in headers.get(f"{prefix}-signature", "").split())
+        versioned = [one.rpartition(",") for one in headers.get(signatures, "").split()]
         codes = [from_base64(code) for version, _, code in versioned if version in ("v1", "")]
         return Shown(codes, (f"{given}.{stamp}.".encode("utf-8", "surrogatepass"), delivery.body), at)
 

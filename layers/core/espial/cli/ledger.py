@@ -1,0 +1,90 @@
+"""`espial ledger`: what came in, hour by hour and source by source, and what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from espial.cli import stores
+from espial.cli.output import dump, say, table
+from espial.cli.stack import Failed, Stack
+from espial.ledger import Balance, balances, hour_of, plain
+
+FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d"]
+AT_MOST = timedelta(days=35)
+_WORDS = {
+    "unaccounted": "items without a verdict",
+    "overcounted": "verdicts too many",
+    "unpublished": "recorded and not published",
+    "unrouted": "published and not arrived at a consumer",
+    "unexplained": "published and not known as recorded",
+    "pending": "items wait for a retry",
+    "unfinished": "chunks of files not read to their end",
+}
+
+
+def ledger(
+    ctx: typer.Context,
+    since: Annotated[
+        datetime | None, typer.Option(formats=FORMATS, help="From the hour of this time on, UTC. Default: a day ago.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=FORMATS, help="Before this time, UTC. Default: now.")
+    ] = None,
+    platform: Annotated[str | None, typer.Option(help="Of this platform, or `platform/connection`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: an hour of a source a line.")] = False,
+) -> None:
+    """What was received, recorded, published and routed, by hour and source, and whether it balances."""
+    now = datetime.now(UTC)
+    end = until.replace(tzinfo=UTC) if until else now
+    start = since.replace(tzinfo=UTC) if since else end - timedelta(days=1)
+    if not timedelta() < end - start <= AT_MOST:
+        raise Failed("--since must lie before --until, by at most 35 days: for so long the ledger is kept")
+    found = [one for one in _balances(ctx.obj, hour_of(start), end) if _is_of(one.source, platform)]
+    if as_json:
+        dump([plain(balance, now) for balance in found])
+    elif not found:
+        say("nothing was received")
+    else:
+        _show(found, now)
+
+
+def _balances(stack: Stack, hour: datetime, end: datetime) -> Iterator[Balance]:
+    kept = stores.ledger(stack)
+    while hour < end:
+        yield from balances(hour, partial(kept.sheets, hour))
+        hour += timedelta(hours=1)
+
+
+def _is_of(source: str, platform: str | None) -> bool:
+    return platform is None or source == platform or source.startswith(f"{platform}/")
+
+
+def _show(found: list[Balance], now: datetime) -> None:
+    table(("hour", "source", "in", "new", "again", "refused", "bus", "off", "routed"), map(_row, found))
+    for balance in found:
+        for kind, difference in sorted(balance.differences.items()):
+            about = f"{balance.hour:%Y-%m-%dT%H} {balance.source}"
+            say(f"{balance.state(now)}: {about}: {difference.count} {_WORDS[kind]}")
+            for event_id in difference.ids:
+                say(f"  {event_id}")
+    states = Counter(balance.state(now) for balance in found)
+    say(", ".join(f"{states[state]} {state}" for state in ("balanced", "open", "unbalanced") if states[state]))
+
+
+def _row(balance: Balance) -> list[str]:
+    numbers = (
+        balance.received,
+        balance.recorded,
+        balance.duplicates + balance.conflicts,
+        balance.quarantined.total(),
+        balance.published,
+        balance.off.total(),
+        balance.routed.total(),
+    )
+    return [f"{balance.hour:%m-%d %Hh}", balance.source, *(f"{number:,}" for number in numbers)]
