@@ -100,6 +100,8 @@ types: setup ## mypy, strict
 	$(DEV)/mypy layers/core/espial local tests
 bench: setup build ## every benchmark, or BENCH="normalise worker"
 	$(DEV)/python -m tests.perf $(BENCH)
+bench-export: BENCH := export export_parquet
+bench-export: bench ## the benchmarks of export files
 pr: lint types test ## everything before a merge
 
-.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples conformance docs bench test fuzz lint types pr
+.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples conformance docs bench bench-export test fuzz lint types pr

@@ -219,7 +219,7 @@ def _signed(case: Case, delivery: RawDelivery, chance: random.Random) -> RawDeli
 
 def fuzz(platform: str, count: int, seed: int = SEED) -> Found:
     """Put `count` inputs through, and say what did not hold."""
-    found = Found()
+    found, before = Found(), _most_memory()
     for number, (case, delivery) in enumerate(inputs(platform, count, seed)):
         started = time.process_time()
         problem = _problem(case, delivery, found)
@@ -230,14 +230,15 @@ def fuzz(platform: str, count: int, seed: int = SEED) -> Found:
             problem = problem or f"took {taken:.2f} s"
         if problem:
             found.failures.append(f"{platform}, seed {seed}, input {number} ({case.name}): {problem}")
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - BEFORE
+    grown = _most_memory() - before
     if grown > MOST_BYTES:
         found.failures.append(f"{platform}: the process grew by {grown / 1_048_576:.0f} MB")
     return found
 
 
-BEFORE = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-"""Bytes at the most so far, the bombs themselves included."""
+def _most_memory() -> int:
+    """Bytes this process had at the most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _problem(case: Case, delivery: RawDelivery, found: Found) -> str | None:

@@ -170,6 +170,17 @@ def case(platform: str, name: str) -> Case:
     return Case(platform, name, EVENTS / "sources" / platform / f"{name}.body")
 
 
+EXPORT_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "broadlog_20260115.csv": {"encoding": "latin-1", "day_first": True},
+    "trackinglog_20260115.csv": {
+        "delimiter": ",",
+        "header": ["Log", "When", "Kind", "Address", "Delivery", "Link"],
+        "columns": {"id": "Log", "at": "When", "url_type": "Kind", "delivery_id": "Delivery", "url": "Link"},
+    },
+}
+"""Name of an export sample -> the settings of the connection it is about, where it needs any."""
+
+
 def exports(platform: str) -> list[Path]:
     """A platform's export files in its own key layout, whole ones only (`edge/` holds the damaged and odd ones)."""
     root = EVENTS / "exports" / platform

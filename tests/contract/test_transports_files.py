@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,14 +14,6 @@ from tests.export_files import opened
 from tests.rows import Found, events
 
 PLATFORMS = ("adobe", "cheetah", "mailchimp", "pure360", "sessionm", "sfmc")
-SETTINGS: dict[str, dict[str, Any]] = {
-    "broadlog_20260115.csv": {"encoding": "latin-1", "day_first": True},
-    "trackinglog_20260115.csv": {
-        "delimiter": ",",
-        "header": ["Log", "When", "Kind", "Address", "Delivery", "Link"],
-        "columns": {"id": "Log", "at": "When", "url_type": "Kind", "delivery_id": "Delivery", "url": "Link"},
-    },
-}
 FILES = [path for platform in PLATFORMS for path in samples.exports(platform)]
 
 
@@ -40,7 +31,7 @@ def contained(path: Path, layout: Layout) -> Iterator[Found]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_file_gives_the_same_events_by_either_reader(path: Path) -> None:
     """Nothing is damaged, left out or read twice, however it is cut."""
-    settings = SETTINGS.get(path.name, {})
+    settings = samples.EXPORT_SETTINGS.get(path.name, {})
     expected = [record.body for record in events(path, settings)]
     assert expected or path.name == "manifest.json"
     assert expected == [record.body for record in events(path, settings, contained)]
