@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("cloud")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The built template, deployed, with definitions applied that do not wait long."""
     missing = [path for path in (local_cloud.PYTHON, local_stack.SAM, local_stack.BUILD) if not path.exists()]
@@ -61,7 +61,7 @@ def _hurry(world: World) -> None:
         sqs.set_queue_attributes(QueueUrl=world.resources[queue], Attributes=attributes)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dynamodb(world: World) -> Iterator[FaultProxy]:
     """Every function reaches DynamoDB through this proxy from now on."""
     proxy = FaultProxy(world.stack.cloud.url)
