@@ -1,0 +1,1 @@
+"""The whole stack on the local cloud; a package, so that its fixtures end with it."""
