@@ -41,7 +41,7 @@ _PROXIES = {"googleimageproxy": "gmail_image_proxy", "yahoomailproxy": "yahoo_im
 _TOOLS = re.compile(
     r"""(?x)
       \b(?:curl|wget|python-requests|python-urllib|python-httpx|aiohttp|go-http-client|libwww-perl|axios|node-fetch
-        |apache-httpclient|java|ruby|php|okhttp-scanner|scrapy|postmanruntime)/
+        |apache-httpclient|java|ruby|php|scrapy|postmanruntime)/
     | \b(?:headlesschrome|phantomjs|selenium|puppeteer|playwright)\b
     | (?<!cu)bot(?:\b|[/_-])            # not Cubot, which makes telephones
     | (?:crawler|spider|slurp)\b
