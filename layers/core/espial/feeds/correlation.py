@@ -1,0 +1,194 @@
+"""Which send a response belongs to: the campaign event id of every send and of every response to it (A19, A.c.5).
+
+A platform that ties a response to its send itself (`Source.send_key`) has its ids *computed* from that tie, so it does
+not matter which of the two comes first. All others go up a ladder of what both name, the safest step first:
+
+    explicit          an id of the sender's own in the custom data of both                      1.0
+    send_key          the platform's own tie, such as a message id                              1.0
+    dispatch          same dispatch and same recipient                                          0.98
+    send              same send id and same recipient                                           0.95
+    campaign_email    same campaign and same address: the latest send not after the response    0.9 (of several 0.7)
+    campaign_contact  same campaign and same external id (the address has changed)              0.6
+    synthesised       the platform reports no sends, so the first response stands for one       1.0
+
+Sends are looked up by hashes: an index of them holds no address.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+
+from espial.events import Event
+from espial.sources import Source
+from espial.vocabulary import EventType
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How much earlier than its send a response may seem, where only campaign and recipient tie the two."""
+
+WINDOW = timedelta(days=30)
+"""How long after a send a response to its campaign is held to be one to it."""
+
+EXPLICIT = "client_campaign_event_id"
+"""Custom data by which a sender may name each single send; the platform repeats it with every event of the message."""
+
+_SENT = (EventType.SENT, EventType.PROCESSED, EventType.QUEUED)
+_CARRIERS = ("message_extras", "custom_args", "metadata", "custom_data")
+_CROCKFORD = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 8
+
+
+class Candidate(msgspec.Struct, frozen=True, array_like=True):
+    """A send as the index keeps it: `at` in Unix seconds, recipients as hashes, `rejected` if no row was made of it."""
+
+    id: str
+    at: int
+    dispatch: str = ""
+    send: str = ""
+    address: str = ""
+    contact: str = ""
+    onboarded: str = ""
+    rejected: bool = False
+
+
+class Match(NamedTuple):
+    """A response's send: its campaign event id, by which step it was found, and how sure that is (0 to 1)."""
+
+    id: str
+    method: str
+    confidence: float
+    send: Candidate | None = None
+
+
+class Ties(NamedTuple):
+    """What of an event may tie it to others: `id` if the campaign event id can be computed, and by which `method`."""
+
+    id: str
+    method: str
+    at: int
+    code: str
+    dispatch: str
+    send: str
+    address: str
+    contact: str
+    keys: tuple[str, ...]
+    """What to look its send up by, the safest first: `I` the id, `A` campaign and address, `C` campaign and contact."""
+
+
+def send_type(source: Source) -> EventType | None:
+    """The platform's report that a message went out: `sent`, else the earliest it has; None if it reports no sends."""
+    reported = set(source.event_types.values())
+    return next((kind for kind in _SENT if kind in reported), None)
+
+
+def ties(event: Event, account: str) -> Ties:
+    """What ties the event to its send, or the send to its responses. `account` scopes ids as it does identity."""
+    campaign, person = event.campaign, event.person
+    code = (campaign.id or campaign.journey_id or campaign.name or "") if campaign else ""
+    scope = f"{event.platform}\x1f{account}"
+    address = _hash(scope, person.email or person.phone or "")
+    contact = _hash(scope, person.external_id or person.source_contact_id or "")
+    explicit = _explicit(event)
+    own = explicit or (_long_hash(scope, event.send_key) if event.send_key else "")
+    keys = [f"I{own}"] if own else []
+    keys += [f"{kind}{_long_hash(scope, code, who)}" for kind, who in (("A", address), ("C", contact)) if code and who]
+    return Ties(
+        id=own,
+        method="explicit" if explicit else "send_key",
+        at=int(event.occurred_at.timestamp()),
+        code=code,
+        dispatch=(campaign.dispatch_id or "") if campaign else "",
+        send=(campaign.send_id or "") if campaign else "",
+        address=address,
+        contact=contact,
+        keys=tuple(keys),
+    )
+
+
+def campaign_event_id(event: Event, tied: Ties) -> str:
+    """The id of a send: computed where responses can compute it too, else its own event id."""
+    return tied.id or event.event_id
+
+
+def candidate(id: str, tied: Ties, *, onboarded: str = "", rejected: bool = False) -> Candidate:
+    """A send as others find it."""
+    return Candidate(id, tied.at, tied.dispatch, tied.send, tied.address, tied.contact, onboarded, rejected)
+
+
+def synthesised_id(tied: Ties) -> str | None:
+    """The id of a send that nobody reports: one for each campaign and recipient, if there is no better tie (A.c.4)."""
+    return tied.id or next((_long_hash(key) for key in tied.keys), None)
+
+
+def match(tied: Ties, shelf: Mapping[str, Sequence[Candidate]], *, window: timedelta = WINDOW) -> Match | None:
+    """The send of a response, by the first step of the ladder that finds one; None if none does.
+
+    `shelf` holds the known sends under each of `tied.keys`. What is tied by an id needs no look at the clock.
+    """
+    found = {key[0]: shelf.get(key, ()) for key in tied.keys}
+    if known := found.get("I"):
+        return Match(tied.id, tied.method, 1.0, known[0])
+    earliest, latest = tied.at - int(window.total_seconds()), tied.at + int(CLOCKS_DIFFER.total_seconds())
+    by_address = [send for send in found.get("A", ()) if earliest <= send.at <= latest]
+    by_contact = [send for send in found.get("C", ()) if earliest <= send.at <= latest]
+    either = {send.id: send for send in (*by_contact, *by_address)}.values()
+    steps = (
+        ("dispatch", [send for send in either if tied.dispatch and send.dispatch == tied.dispatch], 0.98, 0.98),
+        ("send", [send for send in by_address if tied.send and send.send == tied.send], 0.95, 0.95),
+        ("campaign_email", by_address, 0.9, 0.7),
+        ("campaign_contact", by_contact, 0.6, 0.6),
+    )
+    for method, sends, one, several in steps:
+        if sends:
+            last = max(sends, key=lambda send: (send.at, send.id))
+            return Match(last.id, method, one if len(sends) == 1 else several, last)
+    return None
+
+
+def correlate(events: Iterable[tuple[Event, str]], sends: Mapping[str, EventType | None]) -> dict[str, Match]:
+    """Event id -> the send it belongs to, over events that are all at hand: a person's timeline, a test.
+
+    `events` come with their account; `sends` is platform -> `send_type`. A send belongs to itself. Responses whose
+    send is not among the events are left out, but for those of platforms that report none.
+    """
+    shelf: defaultdict[str, list[Candidate]] = defaultdict(list)
+    found: dict[str, Match] = {}
+    responses: list[tuple[Event, Ties]] = []
+    for event, account in events:
+        tied = ties(event, account)
+        if event.type is sends.get(event.platform):
+            sent = candidate(campaign_event_id(event, tied), tied)
+            for key in tied.keys:
+                shelf[key].append(sent)
+            found[event.event_id] = Match(sent.id, "own", 1.0, sent)
+        else:
+            responses.append((event, tied))
+    for event, tied in responses:
+        if matched := match(tied, shelf):
+            found[event.event_id] = matched
+        elif sends.get(event.platform) is None and (made_up := synthesised_id(tied)):
+            found[event.event_id] = Match(made_up, "synthesised", 1.0)
+    return found
+
+
+def _explicit(event: Event) -> str:
+    """The sender's own id of the send, in the event's custom data."""
+    for place in (event.properties, *(event.properties.get(name) for name in _CARRIERS)):
+        given = place.get(EXPLICIT) if isinstance(place, Mapping) else None
+        if isinstance(given, str) and 0 < len(given) <= 150:  # the layout's longest
+            return given
+    return ""
+
+
+def _hash(*parts: str) -> str:
+    """12 characters; nothing of nothing."""
+    return blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()[:12] if parts[-1] else ""
+
+
+def _long_hash(*parts: str) -> str:
+    """26 characters, as an event id has."""
+    return blake2b("\x1f".join(parts).encode(), digest_size=26).digest().translate(_CROCKFORD).decode()
