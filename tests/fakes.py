@@ -38,6 +38,7 @@ class FakeEventStore:
         self.items: dict[tuple[str, str], Stored] = {}
         self.expires: dict[tuple[str, str], int] = {}
         self.conflicts: dict[tuple[str, str], set[str]] = {}
+        self.together: dict[tuple[str, str], dict[str, Any]] = {}
         self.away = 0
 
     def add(self, records: Sequence[Recordable], *, transport: str, expires_days: int) -> list[Verdict]:
@@ -56,8 +57,12 @@ class FakeEventStore:
             return Recorded.NEW
         stored = self.items[key]
         self.items[key] = stored._replace(via=tuple(sorted({*stored.via, transport})))
+        before = self.together.setdefault(key, said(stored.event))
+        if not events.disagree(before, said(event)):
+            self.together[key] = events.joined(before, said(event))
+            return Recorded.DUPLICATE
         content, known = events.content_hash(event), self.conflicts.setdefault(key, set())
-        if content == events.content_hash(stored.event) or content in known:
+        if content in known:
             return Recorded.DUPLICATE
         known.add(content)
         return Recorded.CONFLICT
@@ -75,6 +80,11 @@ class FakeEventStore:
             about = stored.event.campaign
             if about and campaign in (about.id, about.name, about.journey_id, about.journey_name):
                 yield stored
+
+
+def said(event: Event) -> dict[str, Any]:
+    """What an event says, as JSON has it."""
+    return events.said(msgspec.json.decode(events.encode(event)))
 
 
 class FakeArchive:

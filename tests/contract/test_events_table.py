@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from espial import events
 from espial.errors import MalformedItem, TryAgain
-from espial.events import Cart, Commerce, Failure, PersonKey, Product
+from espial.events import Campaign, Cart, Client, Commerce, Failure, Link, PersonKey, Product
 from espial.ports import Recorded
 from espial.stores.aws_http import AwsClient
+from espial.stores.conflicts import ConflictsTable
 from espial.stores.events_table import ATTEMPTS, EventsTable
 from espial.stores.light_sdk import LightClient
 from tests.builders import NOON, a_record
@@ -167,7 +169,7 @@ def test_a_conflict_lies_beside_its_event_with_its_own_body(cloud, dynamodb):
         ({"properties": {"html": "x" * 500_000}}, ("properties",)),
         (
             {"commerce": Commerce(cart=Cart(id="c", items=(Product(name="y" * 500_000),)))},
-            ("commerce", "properties"),
+            ("commerce",),
         ),
     ],
 )
@@ -181,6 +183,120 @@ def test_a_large_event_sheds_what_the_raw_archive_holds_as_well(dynamodb, fields
     (stored,) = table.history(ADA)
     assert left_out == stored.left_out
     assert (record.event.event_id, record.event.raw) == (stored.event.event_id, stored.event.raw)
+
+
+def together(table: EventsTable, dynamodb: Any) -> list[dict[str, Any]]:
+    """Everything that agreeing reports say of Ada's events, where it is more than what is recorded."""
+    found = ConflictsTable(dynamodb, TABLE).of_person(ADA).values()
+    assert len(table.history(ADA)) >= len(found)
+    return [others.together for others in found if others.together]
+
+
+def test_what_a_later_report_adds_lies_beside_the_event(cloud, dynamodb):
+    """The recorded event stays as it was published; the whole of it, by all reports, can be read beside it."""
+    table = EventsTable(dynamodb, TABLE)
+    poor, richer = a_record("one"), a_record("one", message_id="m-1", client=Client(ip="192.0.2.7"))
+    other = a_record("one", campaign=Campaign(id="c-1"), client=Client(user_agent="Mail/1.0"))
+    assert [Recorded.NEW] == add(table, poor)
+    assert [Recorded.DUPLICATE] * 2 == [*add(table, richer), *add(table, other, transport="export")]
+    assert [poor.event] == table.events_of(ADA)
+    (said,) = together(table, dynamodb)
+    assert ["export", "webhook"] == said.pop("via")
+    expected = a_record(
+        "one",
+        message_id="m-1",
+        client=Client(ip="192.0.2.7", user_agent="Mail/1.0"),
+        campaign=Campaign(id="c-1"),
+    )
+    assert msgspec.json.decode(expected.body) == said
+    before = inserted(cloud)
+    assert [Recorded.DUPLICATE] * 3 == add(table, richer, other, poor)
+    assert before == inserted(cloud)
+    assert 1 == sum(sk.startswith("E#") for sk in before)
+
+
+def test_a_report_that_contradicts_one_that_said_more_is_a_conflict(dynamodb):
+    """Though it agrees with the recorded event, which says nothing of it."""
+    table = EventsTable(dynamodb, TABLE)
+    verdicts = add(table, a_record("one"), a_record("one", message_id="m-1"), a_record("one", message_id="m-2"))
+    assert [Recorded.NEW, Recorded.DUPLICATE, Recorded.CONFLICT] == verdicts
+
+
+def test_reports_that_add_at_once_are_all_in_what_they_say_together(dynamodb):
+    """A worker that read before another wrote looks again."""
+    records = [a_record("one", properties={f"p{number}": number}) for number in range(4)]
+    add(EventsTable(dynamodb, TABLE, no_sleep), a_record("one"))
+
+    def report(record: Any) -> Any:
+        table = EventsTable(dynamodb, TABLE, no_sleep)
+        return [verdict for _ in range(4) for verdict in add(table, record) if not isinstance(verdict, TryAgain)]
+
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = [verdict for found in pool.map(report, records) for verdict in found]
+    assert {Recorded.DUPLICATE} == set(verdicts)
+    (said,) = together(EventsTable(dynamodb, TABLE), dynamodb)
+    assert {"p0": 0, "p1": 1, "p2": 2, "p3": 3} == said["properties"]
+
+
+@pytest.mark.parametrize("change", ["body", "content"])
+def test_what_was_added_between_reading_and_writing_is_not_overwritten(dynamodb, change):
+    """Another worker's addition in that instant makes ours look again, even if all that changed is a hash."""
+    large = {"html": "x" * 400_000}
+    theirs = {"body": {"send_key": "k-1"}, "content": {"properties": large}}[change]
+    other = EventsTable(dynamodb, TABLE, no_sleep)
+    add(other, a_record("one"))
+    add(other, a_record("one", campaign=Campaign(id="c-1")))
+    first = iter([True])
+
+    def overtaken(client: Any, given: dict[str, Any]) -> Any:
+        if given["Statements"][0]["Statement"].startswith("UPDATE") and next(first, False):
+            assert [Recorded.DUPLICATE] == add(other, a_record("one", **theirs))
+        return client.batch_execute_statement(**given)
+
+    ours = EventsTable(Faulty(dynamodb, overtaken), TABLE, no_sleep)
+    assert [Recorded.DUPLICATE] == add(ours, a_record("one", message_id="m-1"))
+    said = together(other, dynamodb)[0]
+    assert ("m-1", "c-1", theirs.get("send_key")) == (said["message_id"], said["campaign"]["id"], said.get("send_key"))
+    differing = {"send_key": "k-2", "properties": {"html": "y" * 400_000}}
+    name = next(iter(theirs))
+    assert [Recorded.CONFLICT] == add(other, a_record("one", **{name: differing[name]}))
+
+
+@pytest.mark.parametrize("large_first", [True, False])
+def test_a_field_too_large_to_be_kept_is_compared_as_a_whole(dynamodb, large_first):
+    """Whichever comes first: other properties are a conflict, none are a poorer report, the same are the same."""
+    table = EventsTable(dynamodb, TABLE)
+    whole, part = {"a": 1, "html": "x" * 400_000}, {"a": 1}
+    large, small = a_record("one", properties=whole), a_record("one", properties=part)
+    poorer = a_record("one", message_id="m-1")
+    first, second = (large, small) if large_first else (small, large)
+    assert [Recorded.NEW, Recorded.CONFLICT] == add(table, first, second)
+    assert [Recorded.DUPLICATE] * 2 == add(table, poorer, first)
+    assert [Recorded.DUPLICATE] * 2 == add(
+        table, a_record("one", message_id="m-1", properties=first.event.properties), second
+    )
+
+
+def test_a_poor_report_before_one_too_large_to_be_kept_whole(dynamodb):
+    """What is left out of what they say together is known by its hash."""
+    table = EventsTable(dynamodb, TABLE)
+    large = a_record("one", properties={"html": "x" * 400_000}, message_id="m-1")
+    assert [Recorded.NEW, Recorded.DUPLICATE, Recorded.DUPLICATE] == add(table, a_record("one"), large, large)
+    (said,) = together(table, dynamodb)
+    assert ("m-1", False) == (said["message_id"], "properties" in said)
+    assert [Recorded.CONFLICT] == add(table, a_record("one", properties={"html": "y" * 400_000}))
+
+
+def test_reports_that_only_together_are_too_large_are_both_kept(dynamodb):
+    """Together they shed; what no item can hold together lies apart, as a conflict to look at."""
+    table = EventsTable(dynamodb, TABLE)
+    one, two = a_record("one", properties={"a": "x" * 300_000}), a_record("one", properties={"b": "y" * 300_000})
+    assert [Recorded.NEW, Recorded.DUPLICATE, Recorded.DUPLICATE] == add(table, one, two, one)
+    wide, long = (
+        a_record("two", failure=Failure(reason="z" * 300_000)),
+        a_record("two", link=Link(url="https://example.com/" + "z" * 300_000)),
+    )
+    assert [Recorded.NEW, Recorded.CONFLICT, Recorded.DUPLICATE] == add(table, wide, long, long)
 
 
 def test_an_event_too_large_whatever_it_sheds_is_refused(dynamodb):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from espial import events
 from espial.errors import MalformedItem
-from espial.events import Campaign, Person, PersonKey
+from espial.events import Campaign, Cart, Client, Commerce, Person, PersonKey, Product
 from espial.ports import EventBus, EventStore, Quarantine, Quarantined, RawArchive, Recorded
 from espial.stores.archive import S3Archive
 from espial.stores.bus import EventBridgeBus
@@ -121,6 +122,51 @@ class TestEventStore:
         add(a_record("one"))
         assert [Recorded.CONFLICT] == add(a_record("one", platform_type="click"), transport="export")
         assert [("export", "webhook")] == [stored.via for stored in store.history(ADA)]
+
+    @pytest.mark.parametrize(
+        ("poorer", "richer"),
+        [
+            ({}, {"message_id": "m-1"}),
+            ({"person": Person(external_id="cust-1")}, {}),
+            ({"client": Client(ip="192.0.2.7")}, {"client": Client(ip="192.0.2.7", user_agent="Mail/1.0")}),
+            ({"campaign": Campaign(id="c-1")}, {"campaign": Campaign(id="c-1", tags=("a",))}),
+            ({"properties": {"a": {"b": 1}, "c": None}}, {"properties": {"a": {"b": 1, "d": 2}, "c": "x"}}),
+        ],
+        ids=["field", "person", "client", "list", "properties"],
+    )
+    @pytest.mark.parametrize("poorer_first", [True, False])
+    def test_a_report_that_says_less_or_more_is_no_conflict(self, add, poorer, richer, poorer_first):
+        """A file often leaves out what the webhook says: only a field that both have can contradict."""
+        first, second = (poorer, richer) if poorer_first else (richer, poorer)
+        assert [Recorded.NEW] == add(a_record("one", **first))
+        assert [Recorded.DUPLICATE] * 2 == [*add(a_record("one", **second), transport="export"), *add(a_record("one"))]
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ({"message_id": "m-1"}, {"message_id": "m-2"}),
+            ({"client": Client(ip="192.0.2.7")}, {"client": Client(ip="192.0.2.8", user_agent="Mail/1.0")}),
+            ({"campaign": Campaign(tags=("a",))}, {"campaign": Campaign(tags=("a", "b"))}),
+            ({"properties": {"a": {"b": 1}}}, {"properties": {"a": {"b": 2}}}),
+            ({"properties": {"a": {"b": 1}}}, {"properties": {"a": "b"}}),
+            (
+                {"commerce": Commerce(cart=Cart(id="c"))},
+                {"commerce": Commerce(cart=Cart(id="c", items=(Product(id="p"),)))},
+            ),
+        ],
+        ids=["field", "client", "list", "properties", "kind", "emptied cart"],
+    )
+    def test_a_field_that_both_have_and_that_differs_is_a_conflict(self, add, one, other):
+        """At any depth, lists as wholes, whichever comes first."""
+        assert [Recorded.NEW, Recorded.CONFLICT] == add(a_record("one", **one), a_record("one", **other))
+        assert [Recorded.NEW, Recorded.CONFLICT] == add(a_record("two", **other), a_record("two", **one))
+
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    def test_what_two_others_contradict_each_other_in_is_a_conflict_in_any_order(self, add, order):
+        """Though the third agrees with either."""
+        said = [{}, {"message_id": "m-1", "send_key": "k"}, {"message_id": "m-2"}]
+        verdicts = add(*(a_record("one", **said[number]) for number in order))
+        assert 1 == verdicts.count(Recorded.CONFLICT)
 
     @pytest.mark.parametrize(
         "field",

@@ -86,6 +86,20 @@ def test_events_for_programs_carry_lineage_and_conflicts(espial, recorded):
     assert ("m-1", ["m-2"]) == (opened["message_id"], [said["message_id"] for said in opened["conflicts"]])
 
 
+def test_a_report_that_says_more_is_marked_and_shown(espial, cloud, recorded):
+    """With everything that agreeing reports say together; it contradicts nothing."""
+    table = EventsTable(cloud.client("dynamodb"), "events")
+    richer = {"type": EventType.CLICKED, "link": Link(url="https://shop.example.com/a", alias="Lamp")}
+    table.add([a_record("click", **richer)], transport="webhook", expires_days=60)
+    lines = espial("events", "--person", "id:cust-1").output.splitlines()
+    assert 1 == sum("clicked +" in line for line in lines)
+    assert "+ another report of the same event says more; --json shows it" in lines
+    _, clicked = map(json.loads, espial("events", "--person", "id:cust-1", "--json").stdout.splitlines())
+    together = clicked["together"]
+    assert ([], "Lamp", "c-7") == (clicked["conflicts"], together["link"]["alias"], together["campaign"]["id"])
+    assert "alias" not in clicked["link"]
+
+
 def test_events_of_a_campaign(espial, recorded):
     """Whoever they are about."""
     found = espial("events", "--campaign", "c-7", "--json").stdout.splitlines()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
+from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,20 +18,29 @@ from espial.events import (
     MESSAGE_KEYS,
     VOLATILE,
     Campaign,
+    Cart,
+    Client,
+    Commerce,
     Event,
+    Order,
     Person,
     PersonKey,
+    Product,
     content_hash,
     decode,
+    disagree,
     encode,
     event_id,
     home_key,
+    joined,
     person_keys,
+    said,
     time_part,
 )
 from espial.vocabulary import EventType
 
 NOW = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
+LAMP = Product(id="p-1", price=19.9)
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC))
 
 
@@ -105,8 +117,84 @@ def test_how_an_event_was_reported_is_not_its_content(changes: dict[str, object]
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_an_event_says_is_its_content(changes: dict[str, object]) -> None:
-    """Two reports that differ in this are a conflict."""
+    """Two reports that differ in this do not say the same."""
     assert content_hash(event()) != content_hash(event(**changes))
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.sampled_from([0, 1, 1.0, 1.5, "", "a", "1", "1.0", "true"])
+    | st.lists(st.integers(0, 1), max_size=1)
+)
+REPORTS = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(SCALARS, lambda inner: st.dictionaries(st.sampled_from("abc"), inner)),
+    max_size=3,
+)
+
+
+def settled(reports: list[dict[str, Any]]) -> list[bool]:
+    """Of each report, in order, whether it disagrees with what those before it say together."""
+    found, before = [], reports[0]
+    for report in reports[1:]:
+        found.append(disagree(before, report))
+        if not found[-1]:
+            before = joined(before, report)
+    return found
+
+
+@given(st.lists(REPORTS, min_size=2, max_size=4), st.randoms())
+def test_whether_reports_disagree_does_not_depend_on_their_order(reports: list[dict[str, Any]], chance: Random) -> None:
+    """Some two of them do exactly if one does with what came before it."""
+    expected = any(disagree(one, other) for one, other in combinations(reports, 2))
+    assert expected == any(settled(reports))
+    assert expected == any(settled(chance.sample(reports, len(reports))))
+
+
+@given(REPORTS, REPORTS)
+def test_what_agreeing_reports_say_together_is_what_either_says(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """It agrees with both, and neither adds anything to it; agreeing goes both ways."""
+    assert disagree(one, other) == disagree(other, one)
+    assert not disagree(one, one)
+    assert one == joined(one, one)
+    if not disagree(one, other):
+        together = joined(one, other)
+        assert not disagree(together, one)
+        assert not disagree(together, other)
+        assert together == joined(joined(together, one), other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ({}, {"campaign": Campaign(id="c-1")}, False),
+        ({"campaign": Campaign(id="c-1")}, {"campaign": Campaign(name="Winter")}, False),
+        ({"campaign": Campaign(id="c-1")}, {"campaign": Campaign(id="c-2", name="Winter")}, True),
+        ({"campaign": Campaign(tags=("a",))}, {"campaign": Campaign(tags=("a", "b"))}, True),
+        ({"properties": {"a": {"b": 1}}}, {"properties": {"a": {"b": 1.0, "c": 2}}}, False),
+        ({"properties": {"a": {"b": 1}}}, {"properties": {"a": [1]}}, True),
+        ({"properties": {"a": None}}, {"properties": {"a": 1}}, False),
+        ({"properties": {"a": 1, "b": [True, 1.5]}}, {"properties": {"a": "1", "b": ["true", "1.5"]}}, False),
+        ({"properties": {"a": 1}}, {"properties": {"a": True}}, True),
+        ({"properties": {"a": 1}}, {"properties": {"a": "01"}}, True),
+        ({"client": Client(machine=True, machine_reason="rule:x")}, {"client": Client(machine=False)}, False),
+        ({"client": Client(machine=True, machine_reason="prefetch")}, {"client": Client(machine=False)}, True),
+        ({"commerce": Commerce(cart=Cart(id="c"))}, {"commerce": Commerce(cart=Cart(id="c", items=(LAMP,)))}, True),
+        (
+            {"commerce": Commerce(order=Order(id="o"))},
+            {"commerce": Commerce(order=Order(id="o", items=(LAMP,)))},
+            False,
+        ),
+        ({}, {"received_at": NOW + timedelta(days=2), "mode": "replay"}, False),
+    ],
+)
+def test_reports_disagree_if_a_field_that_both_have_differs(
+    one: dict[str, object], other: dict[str, object], expected: bool
+) -> None:
+    """To say less is not to say something else; an emptied cart says so, and Espial's own verdict says nothing."""
+    first, second = (said(msgspec.json.decode(encode(event(**changes)))) for changes in (one, other))
+    assert (expected, expected) == (disagree(first, second), disagree(second, first))
 
 
 def test_content_does_not_depend_on_the_order_of_properties() -> None:

@@ -197,22 +197,59 @@ def event_id(occurred_at: datetime, identity: str) -> str:
     return time_part(occurred_at) + digest.translate(_CHARACTERS).decode()
 
 
-def content_hash(event: Event) -> str:
-    """Hash of what the event says, without what may differ between two reports of it (`VOLATILE`).
+def said(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event's canonical JSON (read) says, without what may differ between two reports of it (`VOLATILE`).
 
-    Only duplicates pay for it: two reports of one id whose hashes differ are a conflict (goal 19).
+    A cart without items says that it is empty.
     """
-    return content_hash_of(encode(event))
-
-
-def content_hash_of(body: bytes | str) -> str:
-    """`content_hash` of an event's canonical JSON, even of one that another version of the contract wrote."""
-    plain: dict[str, Any] = msgspec.json.decode(body)
     content = {name: value for name, value in plain.items() if name not in VOLATILE}
-    client = content.get("client")
+    client, commerce = content.get("client"), content.get("commerce")
     if client and client.get("machine_reason", "").startswith(BY_RULE):
         content["client"] = {name: value for name, value in client.items() if not name.startswith("machine")}
-    return blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=12).hexdigest()
+    if commerce and "cart" in commerce:
+        content["commerce"] = {**commerce, "cart": {"items": [], **commerce["cart"]}}
+    return content
+
+
+def disagree(one: Any, other: Any) -> bool:
+    """Whether two reports say something else: a field that both have differs, at any depth; lists count as wholes.
+
+    Null is nothing said, and a number says what its text says, as delimited files have no types. Of several reports
+    some two disagree exactly if one of them does with what those before it say together (`joined`), whatever their
+    order: so which comes first does not matter (goal 19).
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return any(disagree(value, other[name]) for name, value in one.items() if name in other)
+    return one is not None and other is not None and _as_text(one) != _as_text(other)
+
+
+def _as_text(value: Any) -> Any:
+    """A value as a file without types has it."""
+    if isinstance(value, list):
+        return [_as_text(one) for one in value]
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float):
+        return str(value).lower()
+    return value
+
+
+def joined(one: Any, other: Any) -> Any:
+    """What two reports that do not disagree say together; equal to `one` if the other adds nothing."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        more = {name: joined(one.get(name), value) for name, value in other.items() if value is not None}
+        return {**one, **more}
+    return other if one is None else one
+
+
+def content_hash(event: Event) -> str:
+    """Hash of what the event says: the name of a report that disagrees with the recorded one (goal 19)."""
+    return fingerprint(said(msgspec.json.decode(encode(event))))
+
+
+def fingerprint(value: Any) -> str:
+    """Hash of a JSON value, whatever the order of its fields."""
+    return blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=12).hexdigest()
 
 
 class PersonKey(NamedTuple):

@@ -84,8 +84,9 @@ class EventStore(Protocol):
     def add(self, records: Sequence[Recordable], *, transport: str, expires_days: int) -> list[Verdict]:
         """One verdict a record, in order.
 
-        A duplicate over another transport adds that transport to the event's lineage; one whose content
-        differs is kept beside it as a conflict, and is a DUPLICATE when that very conflict is known already.
+        A duplicate over another transport adds that transport to the event's lineage. What it says more than the
+        reports before it is kept beside the event, which stays as it was published. One that says something else
+        (`events.disagree`) is kept as a CONFLICT, and is a DUPLICATE when that very conflict is known already.
         """
         ...
 

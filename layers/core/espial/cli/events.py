@@ -18,13 +18,14 @@ from espial.machine import Verdict, rescore
 from espial.message_state import MessageState, message_states
 from espial.ports import Decided, Stored
 from espial.services.timeline import timeline
+from espial.stores.conflicts import Others
 from espial.triggers.decision import Rule
 
 Limit = Annotated[int, typer.Option(min=1, help="The newest this many.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs, one object a line.")]
 
-Differing = dict[str, list[dict[str, Any]]]
-"""Event id -> what reports of it say that differ from the recorded one."""
+Reported = Mapping[str, Others]
+"""Event id -> what its other reports say."""
 
 
 def events(
@@ -47,18 +48,18 @@ def events(
     if person is not None:
         keys = stores.keys_of(stack, _key(person))
         found = timeline(store, lambda _: keys, keys[0], limit=limit)
-        differing = _merged(stores.conflicts(stack).of_person(key) for key in keys)
+        reported = _merged(stores.conflicts(stack).of_person(key) for key in keys)
     else:
         newest = sorted(store.of_campaign(str(campaign)), key=lambda stored: stored.event.event_id)
         found = newest[-limit:]
-        differing = stores.conflicts(stack).of_campaign(str(campaign))
+        reported = stores.conflicts(stack).of_campaign(str(campaign))
     verdicts = rescore(stored.event for stored in found) if person is not None else {}
     if as_json:
-        dump([_plain(stored, differing, verdicts) for stored in found])
+        dump([_plain(stored, reported, verdicts) for stored in found])
     elif not found:
         say(f"nothing is recorded of {person or campaign}")
     else:
-        _show(found, differing, verdicts)
+        _show(found, reported, verdicts)
 
 
 def messages(
@@ -117,8 +118,8 @@ def _key(person: str) -> PersonKey:
         raise typer.BadParameter(str(exc)) from exc
 
 
-def _merged(found: Iterable[Differing]) -> Differing:
-    return {event_id: reports for one in found for event_id, reports in one.items()}
+def _merged(found: Iterable[Reported]) -> Reported:
+    return {event_id: others for one in found for event_id, others in one.items()}
 
 
 def _row(message: str, state: MessageState) -> tuple[str, str, str, str]:
@@ -137,21 +138,29 @@ def _state(message: str, state: MessageState) -> dict[str, Any]:
     }
 
 
-def _show(found: list[Stored], differing: Differing, verdicts: Mapping[str, Verdict]) -> None:
+def _show(found: list[Stored], reported: Reported, verdicts: Mapping[str, Verdict]) -> None:
     rows = []
     for stored in found:
         event = stored.event
         campaign = event.campaign
         name = (campaign.name or campaign.id or campaign.journey_name or campaign.journey_id) if campaign else None
-        kind = f"{event.type.value} !" if event.event_id in differing else event.type.value
+        kind = f"{event.type.value} {_mark(reported.get(event.event_id))}".strip()
         link = event.link.url if event.link else None
         by = _by(verdicts[event.event_id]) if event.event_id in verdicts else None
         about = "\n".join(text.replace("\n", " ") for text in (name, link, by) if text)
         rows.append((_instant(event.occurred_at), kind, event.platform, "\n".join(stored.via), about))
     table(("time (UTC)", "type", "platform", "via", "campaign, link, by whom"), rows, whole=4)
     say(f"{len(found)} events")
-    if differing:
-        say("! another report of the same event says something else; --json shows it")
+    for mark, differs in MARKS.items():
+        if any(mark in _mark(others) for others in reported.values()):
+            say(f"{mark} another report of the same event says {differs}; --json shows it")
+
+
+MARKS = {"!": "something else", "+": "more"}
+
+
+def _mark(others: Others | None) -> str:
+    return ("!" if others.conflicts else "") + ("+" if others.together else "") if others else ""
 
 
 def _by(verdict: Verdict) -> str | None:
@@ -160,9 +169,10 @@ def _by(verdict: Verdict) -> str | None:
     return f"{who}: {verdict.reason.removeprefix(BY_RULE)}" if verdict.reason else None
 
 
-def _plain(stored: Stored, differing: Differing, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+def _plain(stored: Stored, reported: Reported, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     event: dict[str, Any] = msgspec.json.decode(canonical.encode(stored.event))
-    event |= {"via": list(stored.via), "conflicts": differing.get(stored.event.event_id, [])}
+    others = reported.get(stored.event.event_id, Others([], None))
+    event |= {"via": list(stored.via), **others._asdict()}
     if verdict := verdicts.get(stored.event.event_id):
         event["verdict"] = verdict._asdict()
     return event

@@ -505,7 +505,7 @@ SOURCE = Source(
             "The time of a sent, rejected or unrendered message is that of the message.",
             (
                 "Identity is the content, so that the same event over two ways counts once; notification and published "
-                "event of one bounce count once too, and their difference in detail as a conflict."
+                "event of one bounce count once too, and what either says more is kept."
             ),
             "Message tags become `properties`; the configuration set becomes `configuration_set`.",
             "Mails that Espial sends through SES carry their send key, and their events settle an unknown outcome.",

@@ -1,13 +1,24 @@
-"""Reports that say something else than the recorded event of the same id (goal 19), for people to look at."""
+"""What other reports say than the recorded event of the same id (goal 19), for people to look at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from espial.events import PersonKey
+from espial.stores.events_table import MORE
+
+
+class Others(NamedTuple):
+    """Other reports of one event: each that says something else, and all that the agreeing ones say together.
+
+    `together` is None where the recorded event says all of it.
+    """
+
+    conflicts: list[dict[str, Any]]
+    together: dict[str, Any] | None
 
 
 class ConflictsTable:
@@ -17,8 +28,8 @@ class ConflictsTable:
         self._dynamodb = dynamodb
         self._table = table
 
-    def of_person(self, key: PersonKey) -> dict[str, list[dict[str, Any]]]:
-        """Event id -> what the differing reports say, under one key."""
+    def of_person(self, key: PersonKey) -> dict[str, Others]:
+        """Event id -> what its other reports say, under one key."""
         return _by_event(
             self._pages(
                 "query",
@@ -27,8 +38,8 @@ class ConflictsTable:
             )
         )
 
-    def of_campaign(self, campaign: str) -> dict[str, list[dict[str, Any]]]:
-        """As `of_person`, for every conflict that names the campaign. Reads the whole table."""
+    def of_campaign(self, campaign: str) -> dict[str, Others]:
+        """As `of_person`, for every report that names the campaign. Reads the whole table."""
         named = msgspec.json.encode(campaign).decode()
         return _by_event(
             self._pages(
@@ -43,9 +54,15 @@ class ConflictsTable:
         return (item for page in pages for item in page["Items"] if "body" in item)
 
 
-def _by_event(items: Iterator[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+def _by_event(items: Iterator[dict[str, Any]]) -> dict[str, Others]:
+    found: dict[str, Others] = {}
     for item in items:
         said: dict[str, Any] = msgspec.json.decode(item["body"]["S"])
-        found.setdefault(said["event_id"], []).append({**said, "via": sorted(item["via"]["SS"])})
+        said["via"] = sorted(item["via"]["SS"])
+        others = found.get(said["event_id"], Others([], None))
+        if item["sk"]["S"].endswith(f"#{MORE}"):
+            others = others._replace(together=said)
+        else:
+            others.conflicts.append(said)
+        found[said["event_id"]] = others
     return found

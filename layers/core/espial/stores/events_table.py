@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,8 @@ LARGEST_BODY = 350_000
 """Bytes of canonical JSON an item may hold; DynamoDB takes 400 KB with names, keys and the rest."""
 LARGEST_KEY = 2048
 ATTEMPTS = 4
+MORE = "more"
+"""`X#<event id>#more` holds what all reports that agree say together, where that is more than the recorded one says."""
 
 _PERMANENT = frozenset({"ValidationError", "ValidationException", "ItemCollectionSizeLimitExceeded"})
 _TRANSIENT = frozenset(
@@ -44,6 +46,8 @@ _TRANSIENT = frozenset(
 )
 _SHED = ({"properties"}, {"properties", "commerce"})
 _Item = dict[str, Any]
+_Fitted = tuple[bytes, dict[str, str]]
+"""The JSON that is stored, and the hash of each field that had to be left out of it."""
 _Statement = dict[str, Any]
 
 
@@ -61,7 +65,12 @@ class EventsTable:
         into = f'INSERT INTO "{table}" VALUE '
         self._insert_event = into + "{'pk': ?, 'sk': ?, 'body': ?, 'via': ?, 'ttl': ?}"
         self._insert_shed = into + "{'pk': ?, 'sk': ?, 'body': ?, 'via': ?, 'ttl': ?, 'content': ?, 'left_out': ?}"
+        self._insert_more = into + "{'pk': ?, 'sk': ?, 'body': ?, 'via': ?, 'ttl': ?, 'content': ?}"
         self._add_transport = f'UPDATE "{table}" SET "via" = ? WHERE "pk" = ? AND "sk" = ? AND "via" = ?'  # noqa: S608
+        self._add_more = (
+            f'UPDATE "{table}" SET "body" = ? SET "via" = ? SET "content" = ? '  # noqa: S608
+            'WHERE "pk" = ? AND "sk" = ? AND "body" = ? AND "content" = ?'
+        )
 
     def add(self, records: Sequence[Recordable], *, transport: str, expires_days: int) -> list[Verdict]:
         """See `ports.EventStore.add`. Raises only what no retry mends, such as a missing permission."""
@@ -118,25 +127,70 @@ class EventsTable:
 
     def _compare(self, batch: _Batch, indexes: list[int]) -> list[int]:
         """Add lineage, keep what differs; returns what is not settled yet."""
-        stored = self._read([_key(batch.records[index]) for index in indexes])
+        stored = self._read([batch.key(index) for index in indexes])
         left, unseen = [], []
         for index in indexes:
-            item = stored.get(_key(batch.records[index]))
+            item = stored.get(batch.key(index))
             if item is None:  # not read in this round, or expired in this instant
                 left.append(index)
             elif batch.transport not in item["via"]["SS"]:
                 unseen.append((index, self._add_via(item, batch.transport)))
         # ConditionalCheckFailed: another worker added a transport since we read; the next round sees it.
         left += [index for index, code in self._execute(unseen) if code is not None]
-        differing = []
+        differing, saying_more = [], []
         for index in set(indexes).difference(left):
-            item, content = stored[_key(batch.records[index])], batch.content(index)
-            if content == (item["content"]["S"] if "content" in item else events.content_hash_of(item["body"]["S"])):
-                batch.verdicts[index] = Recorded.DUPLICATE
+            theirs, ours = _alike(stored[batch.key(index)], batch, index)
+            if events.disagree(theirs, ours):
+                differing.append(index)
+            elif events.joined(theirs, ours) != theirs:
+                saying_more.append(index)
             else:
-                sk = f"X#{batch.records[index].event.event_id}#{content}"
-                differing.append((index, self._insert(batch, index, sk)))
-        for index, code in self._execute(differing):
+                batch.verdicts[index] = Recorded.DUPLICATE
+        if saying_more:
+            left += self._join(batch, saying_more, stored, differing)
+        return left + self._keep(batch, differing)
+
+    def _join(
+        self, batch: _Batch, indexes: list[int], stored: Mapping[tuple[str, str], _Item], differing: list[int]
+    ) -> list[int]:
+        """Add what these say to what the other reports said more; returns what is not settled yet.
+
+        Nothing is published again, so each is a duplicate. Those that disagree with a report before them go to
+        `differing`, and so do those that no item could hold together with it.
+        """
+        known = self._read([batch.key(index, MORE) for index in indexes])
+        writes = []
+        for index in indexes:
+            more = known.get(batch.key(index, MORE))
+            before = more or stored[batch.key(index)]
+            theirs, ours = _alike(before, batch, index)
+            if events.disagree(theirs, ours):
+                differing.append(index)
+                continue
+            together = events.joined(theirs, ours)
+            if more and together == theirs:
+                batch.verdicts[index] = Recorded.DUPLICATE
+                continue
+            fitted = _together(before, together, batch.hidden(index, before))
+            if not fitted:
+                differing.append(index)
+            elif more:
+                writes.append((index, self._update_more(batch, more, fitted)))
+            else:
+                writes.append((index, self._insert(batch, index, batch.key(index, MORE)[1], fitted)))
+        left = []
+        for index, code in self._execute(writes):
+            if code is None:
+                batch.verdicts[index] = Recorded.DUPLICATE
+            else:  # another worker's report came in between, or a throttle: the next round looks again
+                left.append(index)
+        return left
+
+    def _keep(self, batch: _Batch, indexes: list[int]) -> list[int]:
+        """Keep those that say something else beside their events; returns what is not settled yet."""
+        left = []
+        keys = ((index, batch.key(index, batch.content(index))[1]) for index in indexes)
+        for index, code in self._execute([(index, self._insert(batch, index, sk)) for index, sk in keys]):
             if code is None:
                 batch.verdicts[index] = Recorded.CONFLICT
             elif code == "DuplicateItem":
@@ -145,9 +199,10 @@ class EventsTable:
                 left.append(index)
         return left
 
-    def _insert(self, batch: _Batch, index: int, sk: str) -> _Statement:
+    def _insert(self, batch: _Batch, index: int, sk: str, together: _Fitted | None = None) -> _Statement:
+        """Of the record, or of what it says `together` with others."""
         record = batch.records[index]
-        body, left_out = batch.fitted.get(index) or (record.body, ())
+        body, left_out = together or batch.fitted.get(index) or (record.body, {})
         expires = int(record.event.received_at.timestamp()) + batch.expires_days * 86_400
         parameters = [
             {"S": record.home},
@@ -156,10 +211,21 @@ class EventsTable:
             {"SS": [batch.transport]},
             {"N": str(expires)},
         ]
+        if together:
+            return {"Statement": self._insert_more, "Parameters": [*parameters, _content(left_out)]}
         if not left_out:
             return {"Statement": self._insert_event, "Parameters": parameters}
-        parameters += [{"S": batch.content(index)}, {"SS": list(left_out)}]
+        parameters += [_content(left_out), {"SS": sorted(left_out)}]
         return {"Statement": self._insert_shed, "Parameters": parameters}
+
+    def _update_more(self, batch: _Batch, item: _Item, together: _Fitted) -> _Statement:
+        body, left_out = together
+        via = {"SS": sorted({*item["via"]["SS"], batch.transport})}
+        then = [{"S": body.decode()}, via, _content(left_out)]
+        return {
+            "Statement": self._add_more,
+            "Parameters": [*then, *(item[name] for name in ("pk", "sk", "body", "content"))],
+        }
 
     def _add_via(self, item: _Item, transport: str) -> _Statement:
         via = item["via"]
@@ -191,10 +257,7 @@ class EventsTable:
         """What is stored under each key, read consistently; a key the service left unprocessed is missing."""
         found: dict[tuple[str, str], _Item] = {}
         for some in batches(keys, count=KEYS_A_CALL):
-            wanted = {
-                "Keys": [{"pk": {"S": home}, "sk": {"S": f"E#{event_id}"}} for home, event_id in some],
-                "ConsistentRead": True,
-            }
+            wanted = {"Keys": [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in some], "ConsistentRead": True}
             try:
                 answer = self._dynamodb.batch_get_item(RequestItems={self._table: wanted})
             except ClientError as exc:
@@ -202,7 +265,7 @@ class EventsTable:
             except BotoCoreError as exc:
                 raise TryAgain(f"DynamoDB cannot be reached: {type(exc).__name__}") from exc
             for item in answer["Responses"].get(self._table, ()):
-                found[item["pk"]["S"], item["sk"]["S"].removeprefix("E#")] = item
+                found[item["pk"]["S"], item["sk"]["S"]] = item
         return found
 
     def events_of(self, key: PersonKey, *, since: datetime | None = None, limit: int = 1000) -> list[Event]:
@@ -260,14 +323,32 @@ class _Batch:
         self.transport = transport
         self.expires_days = expires_days
         self.verdicts = verdicts
-        self.fitted: dict[int, tuple[bytes, tuple[str, ...]]] = {}
+        self.fitted: dict[int, _Fitted] = {}
+        self._says: dict[int, dict[str, Any]] = {}
         self._contents: dict[int, str] = {}
 
+    def key(self, index: int, other: str = "") -> tuple[str, str]:
+        """Where the record's event lies, or what `other` reports said of it."""
+        record = self.records[index]
+        event_id = record.event.event_id
+        return record.home, f"X#{event_id}#{other}" if other else f"E#{event_id}"
+
+    def says(self, index: int) -> dict[str, Any]:
+        """What the whole record says, whatever of it is stored."""
+        if index not in self._says:
+            self._says[index] = events.said(msgspec.json.decode(self.records[index].body))
+        return self._says[index]
+
     def content(self, index: int) -> str:
-        """The hash of the whole event, whatever of it is stored."""
+        """The hash of what it says."""
         if index not in self._contents:
-            self._contents[index] = events.content_hash_of(self.records[index].body)
+            self._contents[index] = events.fingerprint(self.says(index))
         return self._contents[index]
+
+    def hidden(self, index: int, item: _Item) -> set[str]:
+        """Fields that the record or the item is too large for: known by their hash, compared as wholes."""
+        _, left_out = self.fitted.get(index, (b"", {}))
+        return {*left_out, *_left_out(item)}
 
     def refused(self, index: int) -> bool:
         """Whether the record can never be stored; a large one sheds what the raw archive holds as well."""
@@ -275,14 +356,48 @@ class _Batch:
         if len(record.home) * 4 > LARGEST_KEY and len(record.home.encode()) > LARGEST_KEY:
             self.verdicts[index] = MalformedItem("key_too_long", f"{len(record.home)} characters", "person")
         elif len(record.body) > LARGEST_BODY:
-            for names in _SHED:
-                plain = msgspec.to_builtins(record.event)
-                body = msgspec.json.encode({name: value for name, value in plain.items() if name not in names})
-                if len(body) <= LARGEST_BODY:
-                    self.fitted[index] = body, tuple(sorted(names))
-                    return False
-            self.verdicts[index] = MalformedItem("event_too_large", f"{len(record.body)} bytes")
+            fitted = _fit(msgspec.json.decode(record.body))
+            if fitted:
+                self.fitted[index] = fitted
+            else:
+                self.verdicts[index] = MalformedItem("event_too_large", f"{len(record.body)} bytes")
         return index in self.verdicts
+
+
+def _fit(plain: Mapping[str, Any], left_out: Mapping[str, str] | None = None) -> _Fitted | None:
+    """An event as an item can hold it, `left_out` already without some; None if it is too large whatever it sheds."""
+    for names in (set[str](), *_SHED):
+        body = msgspec.json.encode({name: value for name, value in plain.items() if name not in names})
+        if len(body) <= LARGEST_BODY:
+            says = events.said(plain)
+            return body, {**(left_out or {}), **{name: events.fingerprint(says[name]) for name in names & says.keys()}}
+    return None
+
+
+def _left_out(item: _Item) -> dict[str, str]:
+    """Field -> hash of what the item was too large for."""
+    return {name: digest["S"] for name, digest in item.get("content", {}).get("M", {}).items()}
+
+
+def _content(left_out: Mapping[str, str]) -> _Item:
+    return {"M": {name: {"S": digest} for name, digest in left_out.items()}}
+
+
+def _alike(item: _Item, batch: _Batch, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a stored item and a record say, with the hash of every field that either is too large for."""
+    hidden = batch.hidden(index, item)
+    theirs, ours = (
+        {name: events.fingerprint(value) if name in hidden else value for name, value in says.items()}
+        for says in (events.said(msgspec.json.decode(item["body"]["S"])), batch.says(index))
+    )
+    return {**theirs, **_left_out(item)}, ours
+
+
+def _together(before: _Item, together: Mapping[str, Any], hidden: set[str]) -> _Fitted | None:
+    """An item for what it and a record say together; None if none could hold it."""
+    plain = {**msgspec.json.decode(before["body"]["S"]), **together}
+    left_out = {name: plain.pop(name) for name in hidden & plain.keys()}
+    return _fit(plain, left_out)
 
 
 def _key(record: Recordable) -> tuple[str, str]:
