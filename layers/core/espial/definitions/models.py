@@ -61,7 +61,8 @@ def _platform(value: str) -> str:
     return value
 
 
-def _url(value: str) -> str:
+def https_url(value: str) -> str:
+    """An address with https, or with http on this machine. Raises ValueError for any other."""
     parts = urlsplit(value)
     local = parts.hostname in {"localhost", "127.0.0.1"}
     if not parts.hostname or (parts.scheme != "https" and not (local and parts.scheme == "http")):
@@ -86,7 +87,7 @@ def _sender(value: str) -> str:
 
 
 def _per_message(value: str) -> str:
-    if "{message}" not in _url(value):
+    if "{message}" not in https_url(value):
         raise ValueError("must hold `{message}`, so that the page knows whose wish it is")
     return value
 
@@ -133,7 +134,7 @@ class ConnectionDefinition(Definition):
     )
     enabled: StrictBool = Field(default=True, description="false: requests are answered 404, files are left alone.")
     unsigned: StrictBool = Field(default=False, description="true: accept reports that prove nothing. No secrets then.")
-    public_url: Annotated[str, AfterValidator(_url)] | None = Field(
+    public_url: Annotated[str, AfterValidator(https_url)] | None = Field(
         default=None, description="The URL the platform was given, where its signature covers it."
     )
     dedupe_days: Annotated[StrictInt, Field(ge=1, le=366)] = Field(

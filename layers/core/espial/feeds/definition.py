@@ -1,0 +1,237 @@
+"""A feed as data: what `definitions/feeds/*.yaml` and `definitions/layouts/*.yaml` may say (A13, A20, A26, A.c.1 to 9).
+
+A *layout* says which columns the rows of one kind of record have and where each column comes from; a *feed* says which
+layouts are written for which connections, how files look and rotate, and which sinks get them. The layouts that ship
+with Espial lie in `espial/feeds/layouts/`; one of the same name under definitions/ takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+
+from espial.definitions.models import Definition, Name, SecretReference, https_url
+from espial.feeds import paths
+from espial.triggers.definition import Duration
+from espial.vocabulary import EventType
+
+BUILT_IN = Path(__file__).parent / "layouts"
+
+Record = Literal[
+    "campaign_event",
+    "response_event",
+    "contact_authorization",
+    "offer_history",
+    "offer_history_meta",
+    "offer_history_states",
+    "offer_history_details",
+    "extension",
+]
+"""What a row is about. A `campaign_event` is a send or an onboarding, a `response_event` what came of a send."""
+
+DISPOSITIONS: Mapping[str, str] = {
+    "delivered": "delivered",
+    "opened": "opened",
+    "clicked": "click_through",
+    "bounced": "hard_bounce",
+    "soft_bounced": "soft_bounce",
+    "blocked": "blocked",
+    "unsubscribed": "unsubscribed",
+    "complained": "spam_complaint",
+    "subscribed": "opted_in",
+    "failed": "undeliverable",
+    "rejected": "undeliverable",
+}
+"""Event type -> disposition code (A.c.7). Only `opened` is known to the letter, so a feed may say others."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+SourcePath = Annotated[str, AfterValidator(paths.check)]
+
+
+class Column(_Model):
+    """One column: the first of `from` that is not empty, else `value`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
+    type: Literal["text", "integer", "number", "datetime", "date", "flag"] = "text"
+    length: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="Characters at most; none for no limit."
+    )
+    required: StrictBool = False
+    from_: tuple[SourcePath, ...] = Field(default=(), alias="from")
+    value: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_path(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("from"), str):
+            return {**data, "from": (data["from"],)}
+        return data
+
+
+class LayoutDefinition(Definition):
+    """The columns of one kind of row. `profiles` name the columns of narrower files, or how many of the first."""
+
+    version: Annotated[StrictInt, Field(ge=1)] = 1
+    of: Record
+    key: tuple[str, ...] = Field(description="The columns that make a row unique.")
+    columns: tuple[Column, ...] = Field(min_length=1)
+    profiles: Mapping[str, StrictInt | tuple[str, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [column.name for column in self.columns]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise ValueError(f"columns.{number}.name: {name!r} is there twice")
+        if unknown := [name for name in self.key if name not in names]:
+            raise ValueError(f"key: no column {unknown[0]!r}")
+        must = {*self.key, *(column.name for column in self.columns if column.required)}
+        for profile, chosen in self.profiles.items():
+            if isinstance(chosen, int) and not 1 <= chosen <= len(names):
+                raise ValueError(f"profiles.{profile}: there are {len(names)} columns, not {chosen}")
+            kept = self.columns_of(profile)
+            if unknown := [name for name in kept if name not in names]:
+                raise ValueError(f"profiles.{profile}: no column {unknown[0]!r}")
+            if self.of != "extension" and (left := sorted(must - {*kept})) and self._always(left):
+                raise ValueError(f"profiles.{profile}: leaves out {left[0]!r}, which is a key or required")
+        return self
+
+    def _always(self, left: list[str]) -> bool:
+        """Whether one of them is a key column: what is only required may be left out of a narrow file."""
+        return bool({*left} & {*self.key})
+
+    def columns_of(self, profile: str) -> tuple[str, ...]:
+        """The names of a profile's columns, in order; a profile that the layout does not have is all of them."""
+        chosen = self.profiles.get(profile, len(self.columns))
+        if isinstance(chosen, int):
+            return tuple(column.name for column in self.columns[:chosen])
+        return chosen
+
+
+class Rotation(_Model):
+    """When a file is closed: so many rows, or so much time after the last one, whichever comes first."""
+
+    rows: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 15_000
+    after: Duration = timedelta(minutes=5)
+
+
+class BucketSink(_Model):
+    """A folder of the feeds bucket."""
+
+    kind: Literal["bucket"]
+    name: Name = "bucket"
+    prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9_.=-]+/)*$")] = Field(
+        default="", description="Under `feeds/` of the feeds bucket; default the feed's name."
+    )
+
+
+class SftpSink(_Model):
+    """A directory of an SFTP server."""
+
+    kind: Literal["sftp"]
+    name: Name = "sftp"
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]{1,253}$")]
+    port: Annotated[StrictInt, Field(ge=1, le=65_535)] = 22
+    user: Annotated[str, Field(min_length=1, max_length=128)]
+    secret: SecretReference = Field(description="Reference to the password, or to a private key in OpenSSH's form.")
+    host_key: Annotated[str, Field(pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/=]+$")] = Field(
+        description="The server's public key, as in known_hosts: `ssh-ed25519 AAAA…`."
+    )
+    directory: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,512}$")] = "."
+
+
+class HttpSink(_Model):
+    """An address that takes each file by PUT or POST."""
+
+    kind: Literal["http"]
+    name: Name = "http"
+    url: Annotated[str, AfterValidator(https_url)] = Field(description="`{name}` in it becomes the file's name.")
+    method: Literal["PUT", "POST"] = "PUT"
+    secret: SecretReference | None = Field(default=None, description="Reference to a bearer token.")
+
+
+Sink = Annotated[BucketSink | SftpSink | HttpSink, Field(discriminator="kind")]
+
+Code = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,50}$")]
+
+
+class FeedDefinition(Definition):
+    """One feed: files of some layouts, for some connections, to some sinks."""
+
+    connections: tuple[Name, ...] = Field(default=(), description="Only what these report; default: all connections.")
+    layouts: tuple[Name, ...] = Field(default=("campaign_event_nonrpi", "response_event"), min_length=1)
+    profile: Name = Field(default="extended", description="Of each layout, such as `strict12`.")
+    extensions: StrictBool = Field(default=False, description="Also `<layout>_ext`: what the profile leaves out.")
+    extension_fields: tuple[SourcePath, ...] = Field(default=(), description="More fields for the extension files.")
+    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    delimiter: Literal[",", "|", "\t", ";"] = ","
+    rotate: Rotation = Rotation()
+    systems: Mapping[Name, Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+        default_factory=dict, description="Connection -> `sor_name`; default: its platform's name."
+    )
+    business_units: Mapping[Name, Code] = Field(default_factory=dict, description="Connection -> business unit code.")
+    campaign_code_from: Literal["id", "name"] = "id"
+    dispositions: Mapping[EventType, Code | None] = Field(
+        default_factory=dict, description="Event type -> disposition code where it differs; null leaves the type out."
+    )
+    sends: Mapping[Name, EventType | Literal["none"]] = Field(
+        default_factory=dict,
+        description="Connection -> its report of a send where that is not the platform's; `none`: the first response "
+        "stands for the send.",
+    )
+    attribution_window: Duration = timedelta(days=30)
+    wait: Duration = Field(default=timedelta(hours=72), description="How long a response waits for its send.")
+    unmatched: Literal["file", "synthesise"] = "file"
+    machine: Literal["keep", "flag", "drop"] = Field(default="flag", description="Opens and clicks by machines.")
+    over_length: Literal["truncate", "reject"] = Field(
+        default="truncate", description="Of what is neither key nor required; those are rejected."
+    )
+    late_after: Duration = Field(default=timedelta(days=2), description="Older events go into correction files.")
+    sinks: tuple[Sink, ...] = Field(default=(BucketSink(kind="bucket"),), min_length=1)
+
+    @model_validator(mode="after")
+    def _sinks_have_names(self) -> Self:
+        names = [sink.name for sink in self.sinks]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise ValueError(f"sinks.{number}.name: two sinks are called {name!r}; give one another name")
+        return self
+
+    def disposition(self, kind: EventType) -> str | None:
+        """The code of a response of this type; None if the feed leaves it out."""
+        return self.dispositions[kind] if kind in self.dispositions else DISPOSITIONS.get(kind.value)
+
+
+@cache
+def built_in() -> Mapping[str, LayoutDefinition]:
+    """The layouts that ship with Espial, by name."""
+    return {
+        path.stem: LayoutDefinition.model_validate({"name": path.stem, **yaml.safe_load(path.read_text())})
+        for path in sorted(BUILT_IN.glob("*.yaml"))
+    }
+
+
+def extension_of(layout: LayoutDefinition) -> LayoutDefinition:
+    """The layout of a layout's extension file: its key, then one field of the row by name and value."""
+    first = [column for column in layout.columns if column.name in ("sor_name", *layout.key)]
+    more = (
+        Column(name="custom_field_name", length=100, required=True, from_=("feed.field_name",)),
+        Column(name="custom_field_value", length=4000, from_=("feed.field_value",)),
+    )
+    return LayoutDefinition(
+        name=f"{layout.name}_ext",
+        version=layout.version,
+        of="extension",
+        key=(*layout.key, "custom_field_name"),
+        columns=(*first, *more),
+    )
