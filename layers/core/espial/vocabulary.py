@@ -54,5 +54,23 @@ class EventType(StrEnum):
     # ours
     MESSAGE_REQUESTED = "message_requested"
     MESSAGE_SKIPPED = "message_skipped"
+    # onboarding: what became of a recipient that was to be handed to a platform
+    RECIPIENT_SELECTED = "recipient_selected"
+    RECIPIENT_ONBOARDED = "recipient_onboarded"
+    RECIPIENT_REJECTED = "recipient_rejected"
+    ONBOARDING_COMPLETED = "onboarding_completed"
     # verified, kept raw, counted
     UNKNOWN = "unknown"
+
+
+OWN_TYPES = frozenset(
+    {
+        EventType.MESSAGE_REQUESTED,
+        EventType.MESSAGE_SKIPPED,
+        EventType.RECIPIENT_SELECTED,
+        EventType.RECIPIENT_ONBOARDED,
+        EventType.RECIPIENT_REJECTED,
+        EventType.ONBOARDING_COMPLETED,
+    }
+)
+"""What only Espial itself can say: no platform's report may claim it."""

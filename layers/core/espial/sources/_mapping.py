@@ -38,7 +38,7 @@ from espial.sources import EventFields, Export, Layout, Source
 from espial.sources._files import check_text, check_times, folded, local_instant, zone_of
 from espial.sources._shared import document, email, epoch, instant, json_object, milliseconds, phone, text
 from espial.verify.chosen import chosen
-from espial.vocabulary import EventType
+from espial.vocabulary import OWN_TYPES, EventType
 
 CHANNELS = frozenset({"email", "sms", "push", "web", "app", "whatsapp", "inapp", "webhook", "pos", "none"})
 COMPACT = 14
@@ -452,7 +452,5 @@ def paths(fields: Mapping[str, str | Iterable[str]]) -> dict[str, tuple[Path, ..
     }
 
 
-OWN_WORDS: Mapping[str, EventType] = {
-    one.value: one for one in EventType if one not in {EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED}
-}
+OWN_WORDS: Mapping[str, EventType] = {one.value: one for one in EventType if one not in OWN_TYPES}
 """For senders that use Espial's words."""

@@ -23,7 +23,7 @@ from espial.sources._shared import email, inner, instant, objects, phone, presen
 from espial.verify import NO_SETTINGS, from_base64
 from espial.verify.hmacs import as_it_is, hmac_of_body
 from espial.verify.public_keys import Shown, Signer, public_key, public_key_signature
-from espial.vocabulary import EventType
+from espial.vocabulary import OWN_TYPES, EventType
 
 MARKETO = "com.adobe.platform.marketo.activity.standard."
 
@@ -435,7 +435,7 @@ _FAILURES = {
     **dict.fromkeys(("2", "hard"), EventType.BOUNCED),
 }
 _LOG_SETTINGS = frozenset({"columns", "types", "channel", "time_zone", "day_first", "encoding", "delimiter", "header"})
-_TYPES = frozenset(EventType) - {EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED}
+_TYPES = frozenset(EventType) - OWN_TYPES
 _MANIFEST = re.compile(r"(?:^|/)(?:[^/]*manifest[^/]*|_SUCCESS)$|/exportTime=\d+/(?:.*/)?[^/]*\.json$", re.IGNORECASE)
 
 

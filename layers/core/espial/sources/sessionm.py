@@ -38,7 +38,7 @@ from espial.sources._shared import (
     text,
 )
 from espial.verify.shared import shared_secret
-from espial.vocabulary import EventType
+from espial.vocabulary import OWN_TYPES, EventType
 
 WORDS: Mapping[str, EventType] = {"EmailOpen": EventType.OPENED, "ClickData": EventType.CLICKED}
 """Names of what a messaging provider reports back, as far as they are published; the setting `types` adds others."""
@@ -371,7 +371,7 @@ def configured(settings: Mapping[str, Any]) -> Source:
     if not isinstance(given, dict):
         raise ValueError("types: must be names with event types")  # noqa: TRY004 - as for every wrong setting
     check_text(settings)
-    known = {one.value for one in EventType} - {EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED}  # ours to say
+    known = {one.value for one in EventType if one not in OWN_TYPES}
     for name, type_ in given.items():
         if not isinstance(type_, str) or type_ not in known:
             raise ValueError(f"types.{name}: {type_!r} is not an event type")
