@@ -43,10 +43,14 @@ _CROCKFORD = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 8
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
-    """A send as the index keeps it: `at` in Unix seconds, recipients as hashes, `rejected` if no row was made of it."""
+    """A send as the index keeps it: `at` in Unix seconds, recipients as hashes, `rejected` if no row was made of it.
+
+    `token` is that of the batch that fed it: of a batch that was never committed it does not count.
+    """
 
     id: str
     at: int
+    token: str = ""
     dispatch: str = ""
     send: str = ""
     address: str = ""
@@ -114,9 +118,9 @@ def campaign_event_id(event: Event, tied: Ties) -> str:
     return tied.id or event.event_id
 
 
-def candidate(id: str, tied: Ties, *, onboarded: str = "", rejected: bool = False) -> Candidate:
+def candidate(id: str, tied: Ties, *, token: str = "", onboarded: str = "", rejected: bool = False) -> Candidate:
     """A send as others find it."""
-    return Candidate(id, tied.at, tied.dispatch, tied.send, tied.address, tied.contact, onboarded, rejected)
+    return Candidate(id, tied.at, token, tied.dispatch, tied.send, tied.address, tied.contact, onboarded, rejected)
 
 
 def synthesised_id(tied: Ties) -> str | None:

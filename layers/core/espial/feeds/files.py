@@ -29,9 +29,8 @@ class FeedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     series       `<layout>/<system>`: within it `sequence` counts 1, 2, 3 … without a gap.
     columns      of the file, in order; `key` are those that make a row unique.
-    rows, bytes, sha256   of the file as it is; `first` and `last` are its events' times.
+    rows, size, sha256   of the file as it is; `first` and `last` are its events' times.
     corrects     the day (UTC, `YYYY-MM-DD`) that a correction file belongs to, or "".
-    beside       of rejects and unmatched: the data file's name, if there is one.
     """
 
     feed: str
@@ -48,13 +47,12 @@ class FeedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     columns: tuple[str, ...]
     key: tuple[str, ...]
     rows: int
-    bytes: int
+    size: int = msgspec.field(name="bytes")
     sha256: str
     first: datetime
     last: datetime
     created_at: datetime
     corrects: str = ""
-    beside: str = ""
 
     def manifest(self) -> bytes:
         """The manifest's bytes: the same for the same file, whenever they are asked for."""
@@ -156,8 +154,12 @@ class FeedBook(Protocol):
         """The right to write the feed until then; None while somebody else has it."""
         ...
 
-    def commit(self, standing: Standing, batch: Batch, series: Mapping[str, int]) -> Standing | None:
-        """Enter the batch and move on, both or neither; None if the right was lost meanwhile."""
+    def commit(self, standing: Standing, batch: Batch, series: Mapping[str, int]) -> bool:
+        """Enter the batch and move on, both or neither; False if the right was lost meanwhile."""
+        ...
+
+    def skip(self, standing: Standing, positions: Positions) -> bool:
+        """Move on over what holds nothing for the feed; False if the right was lost meanwhile."""
         ...
 
     def release(self, standing: Standing) -> None: ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -66,7 +67,7 @@ def getter(path: str) -> Getter:
         return lambda _event, facts: facts[number]
     if root == "properties":
         return _of_properties(rest.split("."))
-    return _of_parts(path.split("."))
+    return _of_parts(["class_" if name == "class" else name for name in path.split(".")])  # a word of Python's
 
 
 def _of_properties(names: list[str]) -> Getter:
@@ -104,12 +105,15 @@ def _leaves(struct: type, prefix: str = "") -> Iterator[str]:
     """Every single value of a structure, by its path."""
     hints = get_type_hints(struct)
     for field in msgspec.structs.fields(struct):
-        kinds = {hints[field.name], *get_args(hints[field.name])}
+        hint = hints[field.name]
+        kinds = [kind for kind in (get_args(hint) if isinstance(hint, UnionType) else [hint]) if kind is not NoneType]
+        if any(get_origin(kind) in (dict, tuple) for kind in kinds):
+            continue
         parts = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
         if parts:
             yield from _leaves(parts[0], f"{prefix}{field.name}.")
-        elif not any(kind in (dict, tuple) or getattr(kind, "__origin__", None) in (dict, tuple) for kind in kinds):
-            yield prefix + field.name
+        else:
+            yield prefix + field.encode_name
 
 
 _LEAVES = frozenset(_leaves(Event))
