@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from espial.errors import SignatureError, TryAgain
 from espial.stores import outside
-from espial.stores.outside import PublicDocuments, is_public
+from espial.stores.guarded_http import LARGEST, is_public
+from espial.stores.outside import PublicDocuments
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
 HOST = "keys.example.com"
@@ -203,7 +204,7 @@ def test_redirects_are_not_followed(start: Start, status: str) -> None:
 
 def test_64_kilobytes_are_read_and_one_byte_more_is_refused(start: Start) -> None:
     """Also where the length is not told; no more than that is ever read."""
-    most = b"x" * outside.LARGEST
+    most = b"x" * LARGEST
     assert most == start(answer(most)).fetch()
     with pytest.raises(SignatureError):
         start(answer(most + b"x")).fetch()
@@ -256,7 +257,7 @@ def test_a_slow_answer_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch
 def test_nobody_listening_is_tried_again(start: Start) -> None:
     """Refused connections among them."""
     world = start()
-    world.documents._port = _unused_port()
+    world.documents._http._port = _unused_port()
     with pytest.raises(TryAgain, match="ConnectionRefused"):
         world.fetch()
 

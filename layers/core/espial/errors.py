@@ -8,6 +8,7 @@ EspialError
 │   ├── MalformedDelivery    the envelope itself (nothing in it could be split)
 │   └── MalformedItem        one item; its neighbours go on
 ├── TryAgain             a matter of time: retried after `.after` seconds
+│   └── AnswerLost           it was sent, and nobody knows whether it was taken: repeated only where that is harmless
 ├── Refused              a sender or receiver said no for good: recorded with `.reason`
 ├── OutcomeUnknown       a sender was called and never answered: reconciled, never blindly repeated
 └── InvalidDefinition    a file under definitions/: refused when applied, naming file, line and field
@@ -56,6 +57,10 @@ class TryAgain(EspialError):
     def __init__(self, detail: str, after: float = 1.0) -> None:
         super().__init__(detail)
         self.after = after
+
+
+class AnswerLost(TryAgain):
+    """Another system was called and did not answer: it may have done what it was asked."""
 
 
 class Refused(EspialError):

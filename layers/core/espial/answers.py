@@ -1,0 +1,31 @@
+"""Calls to other systems over HTTP, as the use-cases see them. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+
+class Answer(NamedTuple):
+    """What came back: header names in lower case; `is_cut` where the body goes on behind what was read."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    is_cut: bool = False
+
+
+class Http(Protocol):
+    """The way out (`espial.stores.guarded_http`)."""
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes = b"", seconds: float = 10.0
+    ) -> Answer:
+        """Call once, and return whatever status comes back; redirects are not followed.
+
+        `seconds` is for connecting, for each step of the handshakes and for the whole answer.
+        Raises TryAgain if it was surely not sent, AnswerLost (a TryAgain) if nobody knows whether it was taken, and
+        Refused where the address may not be called: `bad_address`, `address_not_public`, `address_not_loopback`,
+        `bad_header`.
+        """
+        ...
