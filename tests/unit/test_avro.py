@@ -14,6 +14,8 @@ from typing import Any
 import cramjam
 import fastavro
 import pytest
+from avro.datafile import DataFileReader
+from avro.io import DatumReader
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +108,7 @@ def rows_of(content: bytes, cuts: list[int] | None = None, target: int | None = 
     return rows, damages
 
 
+SAMPLES = Path(__file__).parents[2] / "events/exports/braze"
 SYNCS = st.lists(st.integers(0, 255), min_size=16, max_size=16, unique=True).map(bytes)
 """Markers are random (Avro 1.12, "Object Container Files"): none that repeats itself, as no writer makes one."""
 
@@ -142,6 +145,27 @@ def test_any_ranges_give_each_row_once(file, data):
     assert expected == rows
     if content.count(content[edges[0] - 16 : edges[0]]) == len(edges):  # the marker stands nowhere else
         assert [] == damages
+
+
+def by_apache(content: bytes) -> list[Any]:
+    """The rows by Avro's own library, which shares nothing with ours."""
+    with DataFileReader(io.BytesIO(content), DatumReader()) as reader:
+        return list(reader)
+
+
+@given(file=files(codecs=("null", "deflate", "bzip2")), target=st.integers(1, 500))
+def test_it_reads_what_apache_avro_reads(file, target):
+    """Row by row, over any plan; also of a file that names no codec."""
+    content, _, _ = file
+    rows, damages = rows_of(content, target=target)
+    assert (by_apache(content), []) == (rows, damages)
+
+
+@pytest.mark.parametrize("path", sorted({*SAMPLES.rglob("*.avro")} - {*SAMPLES.rglob("edge/*-[tb]*.avro")}))
+def test_it_reads_samples_as_apache_avro_does(path):
+    """Every field of every row."""
+    content = path.read_bytes()
+    assert by_apache(content) == rows_of(content, target=5000)[0]
 
 
 @given(file=files(), target=st.integers(1, 400))
@@ -253,9 +277,6 @@ def test_an_inflating_bomb_is_damage(monkeypatch):
         row = {"id": "x", "time": 1, "note": bytes(200_000)}
         _, damages = rows_of(header(sync, codec) + block([row], sync, codec))
         assert ["undecodable_block"] == [damage.reason for damage in damages], codec
-
-
-SAMPLES = Path(__file__).parents[2] / "events/exports/braze"
 
 
 @pytest.mark.parametrize(
