@@ -373,7 +373,7 @@ class World:
         self.queue = Queue()
         self.store = FakeEventStore()
         self.quarantine = FakeQuarantine()
-        self.resumes = Resumes()
+        self.resumes: dict[str, Resumes] = {}
         self.step = lambda: None
 
     def port(self, real):
@@ -401,7 +401,7 @@ class World:
             quarantine=self.port(self.quarantine),
             now=now,
             time_left=time_left,
-            resumes=lambda _: self.resumes,
+            resumes=lambda file: self.resumes.setdefault(file.etag, Resumes()),
             checkpoint_rows=7,
         )
 

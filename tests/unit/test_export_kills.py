@@ -8,6 +8,7 @@ more than once and in any order, and a sweep may come at any moment.
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -21,7 +22,7 @@ from espial.exports.notices import Notice
 from espial.normalise import Recordable
 from espial.ports import Verdict
 from espial.services.sweep_exports import sweep
-from tests.exporting import BUCKET, KINDS, NOW, SHOP, Killed, World, avro_file, parquet_file
+from tests.exporting import BUCKET, KINDS, NOW, SHOP, Killed, World, avro_file, ndjson_file, parquet_file
 from tests.fakes import FakeEventStore
 
 SEEDS = 240
@@ -36,6 +37,7 @@ def small_steps(monkeypatch):
     monkeypatch.setattr(text, "STRETCH_BYTES", 150)
     monkeypatch.setattr(text, "SAMPLE_BYTES", 400)
     monkeypatch.setattr("espial.exports.parquet_rows.BATCH_ROWS", 4)
+    monkeypatch.setattr("espial.exports.deflate.EVERY_BYTES", 150)
 
 
 class Trouble:
@@ -188,6 +190,28 @@ def test_killed_anywhere_and_delivered_again_the_outcome_is_that_of_a_clean_pass
         reports = counts.recorded + counts.duplicates + counts.conflicts + counts.refused
         assert counts.rows - counts.ignored <= reports <= 2 * counts.rows
         assert counts.refused + counts.damages == sum(counts.reasons.values())
+
+
+def one_stream(ids: list[str]) -> bytes:
+    """Many rows in one gzip member, whose blocks are short and repeat text from close by only."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + 11, 3)
+    return packer.compress(ndjson_file([f"{one}.{n}" for n in range(40) for one in ids])) + packer.flush()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_killed_inside_of_a_gzip_stream(monkeypatch, seed: int):
+    """The same of a file that is gone on with in its midst, many times."""
+    monkeypatch.setattr("espial.exports.deflate.EVERY_BYTES", 1000)
+    monkeypatch.setattr("espial.exports.deflate.WINDOW_BYTES", 2 << 10)
+    monkeypatch.setattr("espial.exports.deflate.PROOF_BYTES", 500)
+    monkeypatch.setattr("espial.exports.deflate._SLICE_BYTES", 200)
+    clean, notices = a_world(random.Random(seed), one_stream, cut=seed % 3 == 0)
+    work_off(clean, notices, random.Random(seed))
+    rng = random.Random(seed)
+    world, notices = a_world(rng, one_stream, cut=seed % 3 == 0)
+    work_off(world, notices, rng, Trouble(rng, world))
+    assert all(world.resumes[notice.etag] for notice in notices if notice.size > 5000)
+    assert outcome(clean) == outcome(world)
 
 
 @pytest.mark.parametrize(("seed", "kind"), seeds()[:70])

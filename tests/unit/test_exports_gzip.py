@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espial.errors import Malformed
-from espial.exports import Row, text
+from espial.exports import Row, deflate, text
 from espial.exports import gzip as exports_gzip
 from tests.export_files import Memory, check, opened, reasons_of, rows_of
 
@@ -24,7 +24,7 @@ LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).enco
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     monkeypatch.setattr(text, "STRETCH_BYTES", 300)
-    monkeypatch.setattr(exports_gzip, "_SLICE_BYTES", 50)
+    monkeypatch.setattr(deflate, "_SLICE_BYTES", 50)
 
 
 @given(

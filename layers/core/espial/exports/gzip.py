@@ -5,51 +5,26 @@ Not splittable, so a file is one range. A place in it is an offset in the inflat
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Iterator
-from itertools import chain
-from typing import Any
 
 from isal import isal_zlib
 
 from espial.exports import Damage, Mark, RangeSource, Row
-from espial.exports.text import READ_BYTES, Broken, Format, read, sample_of, wrapped
+from espial.exports.deflate import Inflating, Point, Points
+from espial.exports.text import Broken, Feed, Format, Plain, read, sample_of, wrapped
 from espial.sources import Layout
 
 MAGIC = b"\x1f\x8b"
 MAX_INFLATED_BYTES = 1 << 40
 """Of one file. Ten gigabytes of repetitive text may well be two hundred inflated; deflate cannot exceed 1032:1."""
 
-_SLICE_BYTES = 64 << 10
-"""Given to the inflater at once: what it does not consume it hands back, and copying that must stay cheap."""
-
-_GZIP = 31
-
-
-def inflated(pieces: Iterator[bytes], inflater: Any) -> Iterator[bytes]:
-    """Pieces of one deflated stream, at most READ_BYTES each, up to its end.
-
-    What follows it stays in `inflater.unused_data` and in `pieces`. Raises isal_zlib.error.
-    """
-    for piece in pieces:
-        data = piece
-        while True:
-            out = inflater.decompress(data, READ_BYTES)
-            if out:
-                yield out
-            if inflater.eof:
-                return
-            data = inflater.unconsumed_tail
-            if not data and len(out) < READ_BYTES:
-                break
-
-
-def slices(source: RangeSource, start: int, end: int) -> Iterator[bytes]:
-    """The bytes [start, end), read READ_BYTES at a time."""
-    for place in range(start, end, READ_BYTES):
-        data = source.read(place, min(place + READ_BYTES, end))
-        for at in range(0, len(data), _SLICE_BYTES):
-            yield data[at : at + _SLICE_BYTES]
+_HEAD = struct.Struct("<2sBB6x")
+_TRAILER = struct.Struct("<LL")
+_DEFLATE = 8
+_CHECKED, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0
+_PADDING = 4096
 
 
 class Inflated:
@@ -62,30 +37,67 @@ class Inflated:
 
     def pieces(self, place: int) -> Iterator[bytes]:
         """See `Stream`."""
-        at = 0
-        for piece in self._members():
+        points = Points(self._source, "gzip", self._source.size)
+        point = points.before(place, Point())
+        at = point.text
+        for piece in self._members(point, points):
             if at + len(piece) > place:
                 yield piece[max(place - at, 0) :]
             at += len(piece)
             if at > MAX_INFLATED_BYTES:
                 raise Broken("inflates_too_much", f"over {MAX_INFLATED_BYTES} bytes")
 
-    def _members(self) -> Iterator[bytes]:
-        compressed = slices(self._source, 0, self._source.size)
-        rest = next(compressed, b"")
-        while rest:
-            inflater = isal_zlib.decompressobj(_GZIP)
+    def _members(self, point: Point, points: Points) -> Iterator[bytes]:
+        compressed = Feed(Plain(self._source), point.place)
+        while True:
+            if not point.window:
+                skip_header(compressed)
+            member = Inflating(compressed, point, points)
             try:
-                yield from inflated(chain((rest,), compressed), inflater)
+                yield from member.pieces()
             except isal_zlib.error as exc:  # type: ignore[misc]
-                raise Broken("bad_checksum" if "checksum" in str(exc) else "corrupt_gzip", str(exc)) from exc
-            if not inflater.eof:
-                raise Broken("truncated_gzip", "the file ends within a member")
-            rest = inflater.unused_data
-            while len(rest := rest.lstrip(b"\0")) < len(MAGIC) and (more := next(compressed, b"")):
-                rest += more
-            if rest and not rest.startswith(MAGIC):
+                raise Broken("corrupt_gzip", str(exc)) from exc
+            if not member.ended:
+                raise _truncated()
+            if _TRAILER.unpack(_next(compressed, _TRAILER.size)) != (member.crc, member.size & 0xFFFFFFFF):
+                raise Broken("bad_checksum", f"a member of {member.size} bytes")
+            while padding := compressed.take(_PADDING):
+                zeros = len(padding) - len(padding.lstrip(b"\0"))
+                compressed.skip(zeros)
+                if zeros < _PADDING:
+                    break
+            begins = compressed.take(len(MAGIC))
+            if not begins:
+                return
+            if begins != MAGIC:
                 raise Broken("trailing_garbage", "what follows the last member is none", complete=True)
+            point = Point(member.text, compressed.place)
+
+
+def skip_header(compressed: Feed) -> None:
+    """Skip what precedes a member's deflated bytes. Raises Broken."""
+    magic, method, flags = _HEAD.unpack(_next(compressed, _HEAD.size))
+    if magic != MAGIC or method != _DEFLATE or flags & _RESERVED:
+        raise Broken("corrupt_gzip", "no header of a member")
+    if flags & _EXTRA:
+        _next(compressed, int.from_bytes(_next(compressed, 2), "little"))
+    for _ in range(bool(flags & _NAME) + bool(flags & _COMMENT)):
+        while _next(compressed, 1) != b"\0":
+            pass
+    if flags & _CHECKED:
+        _next(compressed, 2)
+
+
+def _next(compressed: Feed, length: int) -> bytes:
+    data = compressed.take(length)
+    if len(data) < length:
+        raise _truncated()
+    compressed.skip(length)
+    return data
+
+
+def _truncated() -> Broken:
+    return Broken("truncated_gzip", "the file ends within a member")
 
 
 class GzipFile:

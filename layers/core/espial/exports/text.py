@@ -52,17 +52,18 @@ class Stream(Protocol):
 
 
 class Plain:
-    """The object's own bytes."""
+    """The object's own bytes, up to an `end` if one is given."""
 
     inflated = False
 
-    def __init__(self, source: RangeSource) -> None:
+    def __init__(self, source: RangeSource, end: int | None = None) -> None:
         self._source = source
+        self._end = source.size if end is None else end
 
     def pieces(self, place: int) -> Iterator[bytes]:
         """See `Stream`."""
-        while place < self._source.size:
-            end = min(place + READ_BYTES, self._source.size)
+        while place < self._end:
+            end = min(place + READ_BYTES, self._end)
             yield self._source.read(place, end)
             place = end
 
@@ -100,6 +101,13 @@ class Feed:
         """Go on behind the next `length` bytes, which were taken before."""
         self._at += length
         self.place += length
+
+    def give_back(self, data: bytes) -> None:
+        """Have the bytes that were skipped last come again."""
+        if len(data) > self._at:
+            self._held, self._at = data + self._held[self._at :], len(data)
+        self._at -= len(data)
+        self.place -= len(data)
 
 
 class Encoding(NamedTuple):

@@ -17,8 +17,8 @@ from isal import isal_zlib
 
 from espial.errors import Malformed
 from espial.exports import Damage, Mark, RangeSource, Row
-from espial.exports.gzip import inflated, slices
-from espial.exports.text import MAX_CHUNKS, Broken, Format, read, sample_of, wrapped
+from espial.exports.deflate import Inflating, Point, Points, Stored
+from espial.exports.text import MAX_CHUNKS, Broken, Feed, Format, Plain, read, sample_of, wrapped
 from espial.sources import Layout
 
 MAX_MEMBERS = 20_000
@@ -75,19 +75,29 @@ class _Inflated:
         self._member = member
 
     def pieces(self, place: int) -> Iterator[bytes]:
-        """See `Stream`. The checksum is that of the whole member, so it is read from its beginning."""
-        member, at, crc = self._member, self._member.base, 0
-        for piece in self._packed():
-            crc = isal_zlib.crc32(piece, crc)
-            if at + len(piece) > place:
-                yield piece[max(place - at, 0) :]
-            at += len(piece)
-            if at - member.base > member.size:
-                raise Broken("inflates_too_much", f"{member.name}: more than the {member.size} bytes it says")
-        if at - member.base != member.size or crc != member.crc:
+        """See `Stream`."""
+        member, skipped = self._member, place - self._member.base
+        points = Points(self._source, f"zip/{member.offset}", member.packed)
+        start = self._start()
+        point = points.before(skipped, Point(place=start))
+        packed = Feed(Plain(self._source, start + member.packed), point.place)
+        text = Inflating(packed, point, points) if member.method == _DEFLATED else Stored(packed, point, points)
+        at = point.text
+        try:
+            for piece in text.pieces():
+                if at + len(piece) > skipped:
+                    yield piece[max(skipped - at, 0) :]
+                at += len(piece)
+                if at > member.size:
+                    raise Broken("inflates_too_much", f"{member.name}: more than the {member.size} bytes it says")
+        except isal_zlib.error as exc:  # type: ignore[misc]
+            raise Broken("corrupt_zip", f"{member.name}: {exc}") from exc
+        if not text.ended:
+            raise Broken("corrupt_zip", f"{member.name}: its deflated bytes end early")
+        if (text.size, text.crc) != (member.size, member.crc):
             raise Broken("bad_checksum", f"{member.name}: not what the archive's directory says", complete=True)
 
-    def _packed(self) -> Iterator[bytes]:
+    def _start(self) -> int:
         member, source = self._member, self._source
         head = source.read(member.offset, min(member.offset + _LOCAL.size, source.size))
         if len(head) < _LOCAL.size or not head.startswith(b"PK\x03\x04"):
@@ -96,17 +106,7 @@ class _Inflated:
         start = member.offset + _LOCAL.size + name + extra
         if start + member.packed > source.size:
             raise Broken("truncated_zip", f"{member.name}: ends behind the file")
-        packed = slices(source, start, start + member.packed)
-        if member.method == _STORED:
-            yield from packed
-            return
-        inflater = isal_zlib.decompressobj(-15)
-        try:
-            yield from inflated(packed, inflater)
-        except isal_zlib.error as exc:  # type: ignore[misc]
-            raise Broken("corrupt_zip", f"{member.name}: {exc}") from exc
-        if not inflater.eof:
-            raise Broken("corrupt_zip", f"{member.name}: its deflated bytes end early")
+        return int(start)
 
 
 class ZipFile:
