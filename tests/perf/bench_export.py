@@ -25,6 +25,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -279,7 +280,12 @@ def opened(disk: Disk, folder: Path) -> Container:
 
 def read_through(name: str, path: Path) -> dict[str, float]:
     """Rows, peak memory in MB and bytes read again, of reading a file of which one chunk is interrupted half-way."""
-    disk, map_row, dumps = Disk(path), mapped_text if name == "CSV" else mapped, orjson.dumps
+    with closing(Disk(path)) as disk:
+        return _read_through(disk, path, mapped_text if name == "CSV" else mapped)
+
+
+def _read_through(disk: Disk, path: Path, map_row: Callable[[Any], dict[str, Any]]) -> dict[str, float]:
+    dumps = orjson.dumps
     count = again = 0
     plan = opened(disk, path.parent).plan(TARGET_BYTES)
     for number, (start, end) in enumerate(plan):

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.exporting import BUCKET, DROPPED, NOW, World
 from tests.perf.large_files import EVENT, WRITERS, Disk, KeptOnDisk, peak_mb
 
 FOLDER = Path(".local/big-export")
-MEMORY_MB = 256
+MEMORY_MB = 64
 PROGRESS_SECONDS = 15
 
 MAPPED: dict[str, Any] = {
@@ -119,27 +120,36 @@ def run(kind: str, gigabytes: float, worker_rows: int, folder: Path) -> bool:
     path = folder / "file"
     started = time.monotonic()
     rows = WRITERS[kind](path, round(gigabytes * 1000))
-    disk = Disk(path)
     print(
-        f"{kind}: {rows:,} rows, {gigabytes} GB plain, {disk.size / 1e9:.2f} GB on the disk, "
+        f"{kind}: {rows:,} rows, {gigabytes} GB plain, {path.stat().st_size / 1e9:.2f} GB on the disk, "
         f"written in {time.monotonic() - started:.0f} s",
         flush=True,
     )
+    with closing(Disk(path)) as disk:
+        begun, cpu, before = time.monotonic(), time.process_time(), peak_mb()
+        whole = record(kind, disk, rows, worker_rows, folder)
+        took, cpu = time.monotonic() - begun, time.process_time() - cpu
+        print(
+            f"bytes read {disk.total:,}, {disk.total / disk.size - 1:+.2%} of the file; "
+            f"{gigabytes * 1000 / took:.0f} MB/s, {rows / took:,.0f} rows/s, {took:.0f} s ({cpu:.0f} s of CPU); "
+            f"peak memory {peak_mb():.0f} MB, {before:.0f} of them before it began",
+            flush=True,
+        )
+    return whole
+
+
+def record(kind: str, disk: Disk, rows: int, worker_rows: int, folder: Path) -> bool:
+    """Split the object and record its chunks, worker after worker; True if every row is there once."""
     connection = CURRENTS if kind == "Avro" else CONNECTION
     world = World(connection)
     world.bucket = Objects(disk)  # type: ignore[assignment]
-    world.balance = Forgetful()  # type: ignore[assignment]
-    table = CountingTable(rows)
+    table, key = CountingTable(rows), f"exports/{connection.platform}/{connection.name}/file"
     worker = Worker(table, worker_rows)
-    key = f"exports/{connection.platform}/{connection.name}/file"
-    before = peak_mb()
-    begun, cpu = time.monotonic(), time.process_time()
-    print(world.splitter(TARGET_BYTES).split(Notice(BUCKET, key, disk.size, "e1")), flush=True)
     recorder = ChunkRecorder(
         connections=world.connections,
         objects=world.bucket,
         ledger=world.ledger,
-        balance=world.balance,
+        balance=Forgetful(),  # type: ignore[arg-type]
         queue=world.queue,
         store=table,  # type: ignore[arg-type]
         quarantine=world.quarantine,
@@ -147,7 +157,8 @@ def run(kind: str, gigabytes: float, worker_rows: int, folder: Path) -> bool:
         time_left=worker.time_left,
         resumes=lambda _: KeptOnDisk(folder),
     )
-    said = begun
+    print(world.splitter(TARGET_BYTES).split(Notice(BUCKET, key, disk.size, "e1")), flush=True)
+    begun = said = time.monotonic()
     handed_over = 0
     while world.queue.messages:
         recording = recorder.record(Chunk.from_json(world.queue.messages.pop(0)))
@@ -157,23 +168,16 @@ def run(kind: str, gigabytes: float, worker_rows: int, folder: Path) -> bool:
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
             print(f"  {table.new:,} rows after {said - begun:.0f} s, {peak_mb():.0f} MB", flush=True)
-    took, cpu = time.monotonic() - begun, time.process_time() - cpu
     state = world.state(key=key)
     counts = state.counts
     print(
         f"{state.state}: {counts.rows:,} rows, {counts.recorded:,} events, {counts.duplicates:,} duplicates, "
         f"{counts.refused + counts.damages:,} refused; {len(state.edges)} chunks, {worker.number} workers, "
-        f"{handed_over} hand-overs\n"
-        f"bytes read {disk.total:,}, {disk.total / disk.size - 1:+.2%} of the file; "
-        f"{gigabytes * 1000 / took:.0f} MB/s, {rows / took:,.0f} rows/s, {took:.0f} s ({cpu:.0f} s of CPU); "
-        f"peak memory {peak_mb():.0f} MB, {before:.0f} of them before it began",
+        f"{handed_over} hand-overs",
         flush=True,
     )
-    return (
-        (state.state, counts.rows, counts.recorded, table.new) == ("done", rows, rows, rows)
-        and not table.duplicates
-        and peak_mb() <= MEMORY_MB
-    )
+    everything = (state.state, counts.rows, counts.recorded, table.new) == ("done", rows, rows, rows)
+    return everything and not table.duplicates
 
 
 def main() -> int:
@@ -186,8 +190,9 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         whole = run(chosen.kind, chosen.gb, chosen.worker_rows, Path(folder))
-    print(f"big_export {chosen.kind}: {'every row once' if whole else 'FAILED'}")
-    return not whole
+    flat = peak_mb() <= MEMORY_MB
+    print(f"big_export {chosen.kind}: {'every row once' if whole else 'FAILED'}{'' if flat else ', MEMORY OVER LIMIT'}")
+    return not (whole and flat)
 
 
 if __name__ == "__main__":

@@ -190,6 +190,10 @@ class Disk:
         self.total += end - start
         return os.pread(self._file.fileno(), end - start, start)
 
+    def close(self) -> None:
+        """No more reads."""
+        self._file.close()
+
 
 class KeptOnDisk:
     """`Resumes` in a folder: what containers keep costs no memory, as in production."""
