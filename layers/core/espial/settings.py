@@ -88,6 +88,17 @@ class PullEventsSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class OnboardRecipientsSettings(Settings):
+    """What onboard_recipients reads; `outgoing_network` is `public` or `loopback`."""
+
+    events_table: str
+    recipients_table: str
+    store_bucket: str
+    onboarding_queue_url: str
+    outgoing_network: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitSettings(Settings):
     """What makes timers: waits of up to `short_wait_seconds` are SQS delays, longer ones schedules."""
 

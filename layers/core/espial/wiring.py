@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from espial.exports.files import ChunkQueue, ExportLedger, ExportObjects
     from espial.ledger import Ledger
+    from espial.onboarding.definition import OnboardingDefinition
     from espial.ports import (
         Claims,
         Connections,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         EventStore,
         Outside,
         People,
-        Published,
         Quarantine,
         RawArchive,
         Runs,
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
         Timers,
     )
     from espial.services.deliver import Deliverer
+    from espial.services.onboard_recipients import Onboarder
     from espial.services.publish_events import Wanted
     from espial.services.pull_events import Puller
     from espial.services.record_export import ChunkRecorder
     from espial.services.run_triggers import TriggerRunner
     from espial.services.split_export import Splitter
     from espial.settings import (
+        OnboardRecipientsSettings,
         PullEventsSettings,
         ReceiverSettings,
         RecordExportSettings,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
         WaitSettings,
     )
     from espial.stores.aws_http import AwsClient
+    from espial.stores.guarded_http import GuardedHttp
+    from espial.stores.published_templates import PublishedTemplates
 
 
 @cache
@@ -223,8 +227,8 @@ def chunk_recorder(settings: RecordExportSettings, now: datetime, time_left: Cal
 
 
 @cache
-def published(store_bucket: str) -> Published:
-    """Triggers, providers and templates as they were last applied."""
+def published(store_bucket: str) -> PublishedTemplates:
+    """Triggers, providers, templates and onboardings as they were last applied."""
     import time
 
     from espial.stores.definitions_bucket import DefinitionsBucket
@@ -359,3 +363,51 @@ def ledger(table: str) -> Ledger:
     from espial.stores.ledger_table import LedgerTable
 
     return LedgerTable(light("dynamodb"), table)
+
+
+@cache
+def http(network: str) -> GuardedHttp:
+    """The way to addresses that definitions name."""
+    from espial.stores.guarded_http import GuardedHttp
+
+    return GuardedHttp(network)
+
+
+def onboarder(settings: OnboardRecipientsSettings, time_left: Callable[[], float]) -> Onboarder:
+    """Hands files of recipients to platforms; `time_left` (ms) is this invocation's."""
+    import time
+    from datetime import UTC, datetime
+
+    from espial.deliveries import Connection
+    from espial.errors import Refused
+    from espial.onboarding.definition import OnboardingDefinition
+    from espial.services.onboard_recipients import Onboarder
+    from espial.stores.onboarding_queue import SqsOnboardingQueue
+    from espial.stores.recipients_table import RecipientsTable
+
+    def definition(name: str) -> OnboardingDefinition | None:
+        found = published(settings.store_bucket).onboarding(name)
+        return OnboardingDefinition.model_validate(found) if found else None
+
+    def secret(of: OnboardingDefinition) -> str:
+        holder = Connection(name=of.name, platform=of.platform, secrets=(of.secret,))
+        try:
+            return connections(settings.store_bucket).secrets(holder)[0].decode("ascii")
+        except UnicodeDecodeError:
+            raise Refused("unauthorised", "the secret cannot stand in a header") from None
+
+    recipients = RecipientsTable(client("dynamodb"), settings.recipients_table)
+    return Onboarder(
+        definition=definition,
+        secret=secret,
+        objects=export_objects(),
+        executions=recipients,
+        recipients=recipients,
+        queue=SqsOnboardingQueue(client("sqs"), settings.onboarding_queue_url),
+        store=events_table(settings.events_table),
+        quarantine=quarantine(settings.store_bucket),
+        http=http(settings.outgoing_network),
+        clock=lambda: datetime.now(UTC),
+        time_left=time_left,
+        sleep=time.sleep,
+    )

@@ -10,15 +10,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from espial.definitions import reading
-from espial.definitions.models import NAME, ConnectionDefinition, ProviderDefinition
+from espial.definitions.fields import NAME
+from espial.definitions.models import ConnectionDefinition, ProviderDefinition
 from espial.definitions.problems import meant, problems_of
 from espial.definitions.reading import Document
 from espial.errors import InvalidDefinition
+from espial.onboarding.definition import OnboardingDefinition
 from espial.templates.compile import compile_template
 from espial.triggers.definition import Trigger
 
 MODELS: Mapping[str, type[BaseModel]] = {
     "connections": ConnectionDefinition,
+    "onboardings": OnboardingDefinition,
     "providers": ProviderDefinition,
     "triggers": Trigger,
 }
@@ -35,6 +38,7 @@ class Definitions:
     """Everything under definitions/ for one stage, checked and cross-checked, by name."""
 
     connections: dict[str, ConnectionDefinition] = field(default_factory=dict)
+    onboardings: dict[str, OnboardingDefinition] = field(default_factory=dict)
     providers: dict[str, ProviderDefinition] = field(default_factory=dict)
     triggers: dict[str, Trigger] = field(default_factory=dict)
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -25,48 +23,20 @@ from pydantic import (
 )
 
 from espial import senders, sources
+from espial.definitions.fields import REFERENCE, Definition, SecretReference, https_url
 from espial.deliveries import Connection
 
 TRACKING = "segment"
 """The platform whose calls come to `/v1/<call>` from sites and apps, each with its connection's write key."""
-
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_REFERENCE = re.compile(r"(?:secretsmanager:espial/[A-Za-z0-9/_+=.@-]{1,505}|ssm:/espial/[A-Za-z0-9/_.-]{1,1003})")
-"""The functions may read these names only, so any other would answer platforms 503 for ever."""
 
 _SECRET_SETTING = re.compile(
     r"(?!.*_header$).*(?:secret|password|token|(?:api|write|private|signing)_?key)", re.IGNORECASE
 )
 
 
-def _name(value: str) -> str:
-    if not NAME.fullmatch(value):
-        raise ValueError("must be lower-case letters, digits, - and _, at most 64 of them, such as `shop-main`")
-    return value
-
-
-def _reference(value: str) -> str:
-    """Never repeats the value: what is refused here may be the secret itself."""
-    if not _REFERENCE.fullmatch(value):
-        raise ValueError(
-            "must be a reference, `secretsmanager:espial/NAME` or `ssm:/espial/NAME`, never the secret itself: "
-            "store the value in AWS Secrets Manager and write `secretsmanager:espial/<connection>` here"
-        )
-    return value
-
-
 def _platform(value: str) -> str:
     if value not in sources.NAMES:
         raise ValueError(f"no such platform, must be one of {', '.join(sources.NAMES)}")
-    return value
-
-
-def https_url(value: str) -> str:
-    """An address with https, or with http on this machine. Raises ValueError for any other."""
-    parts = urlsplit(value)
-    local = parts.hostname in {"localhost", "127.0.0.1"}
-    if not parts.hostname or (parts.scheme != "https" and not (local and parts.scheme == "http")):
-        raise ValueError("must be an https:// address")
     return value
 
 
@@ -99,26 +69,9 @@ def _mailbox(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
-SecretReference = Annotated[
-    str, AfterValidator(_reference), WithJsonSchema({"type": "string", "pattern": f"^{_REFERENCE.pattern}$"})
-]
 Platform = Annotated[str, AfterValidator(_platform), WithJsonSchema({"type": "string", "enum": list(sources.NAMES)})]
 Sender = Annotated[str, AfterValidator(_sender), WithJsonSchema({"type": "string", "enum": list(senders.NAMES)})]
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
-
-
-class Definition(BaseModel):
-    """What every kind has: a name, which is the file's, and words for the reader."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    name: Name = Field(description="Same as the file's name; may be left out.")
-    description: str = Field(default="", description="For people; changes nothing.")
-
-    def published(self) -> dict[str, Any]:
-        """What the functions read: plain JSON without the words for people."""
-        return self.model_dump(mode="json", exclude={"description"})
 
 
 class ConnectionDefinition(Definition):
@@ -167,7 +120,7 @@ class ConnectionDefinition(Definition):
     @model_validator(mode="after")
     def _no_secret_among_settings(self) -> Self:
         for key, value in self.settings.items():
-            if _SECRET_SETTING.match(key) and not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
+            if _SECRET_SETTING.match(key) and not (isinstance(value, str) and REFERENCE.fullmatch(value)):
                 raise ValueError(f"settings.{key}: reads like a secret; put its reference under `secrets`")
         return self
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from espial.definitions.load import Definitions
 
-KINDS = ("connections", "providers", "templates", "triggers")
+KINDS = ("connections", "onboardings", "providers", "templates", "triggers")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def bundle(definitions: Definitions) -> Bundle:
     """Everything as the functions read it; pure, so equal input gives an equal version."""
     content: dict[str, Any] = {
         "connections": {name: item.published() for name, item in definitions.connections.items()},
+        "onboardings": {name: item.published() for name, item in definitions.onboardings.items()},
         "providers": {name: item.published() for name, item in definitions.providers.items()},
         "templates": {name: compiled["sha"] for name, compiled in definitions.templates.items()},
         "triggers": {name: item.model_dump(mode="json") for name, item in definitions.triggers.items()},

@@ -1,4 +1,4 @@
-"""Published triggers, providers and templates, as the sending function reads them."""
+"""Published triggers, providers, templates and onboardings, as the functions read them."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ class PublishedTemplates:
             raise Refused("unknown_provider", name)
         return settings
 
+    def onboarding(self, name: str) -> Mapping[str, Any] | None:
+        """An onboarding's settings (definitions/onboardings/); None when there is no such onboarding (any more)."""
+        settings: Mapping[str, Any] | None = self._fresh(("onboardings", name)).get("onboardings", {}).get(name)
+        return settings
+
     def template(self, name: str) -> Mapping[str, Any]:
         """See `ports.Published.template`. A template's name in the store is its hash, so a copy never ages."""
         digest = self._fresh(("templates", name))["templates"].get(name)
@@ -83,7 +88,7 @@ class PublishedTemplates:
     def _fresh(self, wanted: tuple[str, str] | None = None) -> dict[str, Any]:
         """The active bundle; read again at once where it lacks what is `wanted` (kind, name), as new as it may be."""
         now = self._monotonic()
-        lacking = wanted is not None and self._active and wanted[1] not in self._active[wanted[0]]
+        lacking = wanted is not None and self._active and wanted[1] not in self._active.get(wanted[0], {})
         if now - self._read_at >= (MISS_AGE if lacking else MAX_AGE).total_seconds():
             try:
                 active = self._bundles.active()

@@ -1,0 +1,68 @@
+"""What an answer's status means, the same for every platform that is spoken to over HTTP."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from espial.answers import Answer
+from espial.errors import Refused, TryAgain
+
+PASSING = frozenset({408, 425, 429})
+UNAUTHORISED = frozenset({401, 403, 407})
+NOT_THERE = frozenset({404, 405, 406, 410, 415, 421, 426})
+"""Whoever answers like this is not the platform, or not at this address."""
+
+LONGEST_WAIT = 900.0
+_SECRETIVE = re.compile(r"\S*@\S*|\+?\d[\d ().-]{5,}\d")
+
+
+def was_taken(answer: Answer, now: datetime) -> bool:
+    """Whether the request was taken, if not wholly; False if what it holds was refused.
+
+    Raises TryAgain for what passes, with the wait that the answer asks for, and Refused where somebody has to mend
+    something: `unauthorised`, or `endpoint_refused` (also for a redirect, which is not followed).
+    """
+    status = answer.status
+    if 200 <= status < 300:
+        return True
+    if status in PASSING or status >= 500:
+        raise TryAgain(f"HTTP {status}", after=_wait(answer, now))
+    if status in UNAUTHORISED:
+        raise Refused("unauthorised", f"HTTP {status}: the key is wrong, or may not do this")
+    if status in NOT_THERE or status < 400:
+        raise Refused("endpoint_refused", f"HTTP {status}: the endpoint is not the platform's")
+    return False
+
+
+def _wait(answer: Answer, now: datetime) -> float:
+    """Seconds that `Retry-After` (seconds or a date) or `X-RateLimit-Reset` (Unix seconds) ask for; else one."""
+    asked = answer.headers.get("retry-after", "").strip()
+    seconds = 1.0
+    if asked.isascii() and asked.isdigit():
+        seconds = float(asked)
+    elif asked:
+        with suppress(ValueError):
+            seconds = parsedate_to_datetime(asked).timestamp() - now.timestamp()
+    elif (reset := answer.headers.get("x-ratelimit-reset", "").strip().partition(".")[0]).isdigit():
+        seconds = float(reset) - now.timestamp()
+    return min(max(seconds, 1.0), LONGEST_WAIT)
+
+
+def document(answer: Answer) -> dict[str, Any]:
+    """The answer's JSON object; an empty one where it is none."""
+    try:
+        found = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def discreet(words: Any) -> str:
+    """A platform's words without what looks like an address or a telephone number."""
+    return _SECRETIVE.sub("…", str(words))[:200]
