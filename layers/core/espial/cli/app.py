@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from espial.cli import apply, conformance, events, exports, ledger, quarantine, republish, sample, secrets, templates
+from espial.cli import (
+    apply,
+    conformance,
+    events,
+    exports,
+    ledger,
+    quarantine,
+    republish,
+    sample,
+    secrets,
+    templates,
+    timeline,
+)
 from espial.cli.output import complain
 from espial.cli.stack import Stack
 from espial.errors import EspialError, InvalidDefinition
@@ -75,6 +87,7 @@ app.command("schema")(apply.schema)
 app.command("events")(events.events)
 app.command("explain")(events.explain)
 app.command("messages")(events.messages)
+app.command("timeline")(timeline.timeline)
 app.add_typer(quarantine.app, name="quarantine")
 app.command("ledger")(ledger.ledger)
 app.command("republish")(republish.republish)

@@ -43,6 +43,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole: int =
     Console(highlight=False).print(view)
 
 
+def width() -> int:
+    """How many columns a table has."""
+    return Console().width
+
+
 def plain(text: str) -> str:
     """Text that cannot steer a terminal."""
     return "".join(c if c.isprintable() else "�" for c in text)

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from espial.definitions.models import Definition, Name, SecretReference, https_url
+from espial.definitions.fields import Definition, Name, SecretReference, https_url
 from espial.feeds import paths
+from espial.feeds.dispositions import DISPOSITIONS
 from espial.triggers.definition import Duration
 from espial.vocabulary import EventType
 
@@ -34,21 +35,6 @@ Record = Literal[
     "extension",
 ]
 """What a row is about. A `campaign_event` is a send or an onboarding, a `response_event` what came of a send."""
-
-DISPOSITIONS: Mapping[str, str] = {
-    "delivered": "delivered",
-    "opened": "opened",
-    "clicked": "click_through",
-    "bounced": "hard_bounce",
-    "soft_bounced": "soft_bounce",
-    "blocked": "blocked",
-    "unsubscribed": "unsubscribed",
-    "complained": "spam_complaint",
-    "subscribed": "opted_in",
-    "failed": "undeliverable",
-    "rejected": "undeliverable",
-}
-"""Event type -> disposition code (A.c.7). Only `opened` is known to the letter, so a feed may say others."""
 
 
 class _Model(BaseModel):
