@@ -3,6 +3,7 @@
     received  = recorded + duplicates + conflicts + quarantined + ignored
     recorded  = published + what stays off the bus
     published = arrived at each consumer
+    recorded  = in a file + left out of it (by reason) + waiting, for each feed that covers the source
 
 Nothing is added up when it happens, for whatever adds is wrong after a retry. A batch leaves a *sheet* instead, which
 says what became of which delivery, stretch of a file, or event; reading puts the sheets of an hour together, and a
@@ -26,6 +27,9 @@ import msgspec
 
 CONSUMERS = ("run_triggers",)
 """Whom every published event goes to, by the rules of the template."""
+
+FED_BY = "feed:"
+"""How the verdicts of feeds begin: `feed:<name>:<outcome>`."""
 
 GRACE = timedelta(hours=2)
 """How long after its end an hour is given for what is still on its way."""
@@ -102,6 +106,7 @@ class Difference:
     overcounted   more verdicts than items
     unpublished   events that were recorded and never came out of the table's stream
     unrouted      events that were published and never arrived at a consumer
+    unfed         events that were recorded and that a feed, which had others of the hour, never told of
     unexplained   events that came out of the stream and no sheet tells who recorded them
     pending       items that wait for a retry
     unfinished    chunks of files that are not read to their end
@@ -113,12 +118,15 @@ class Difference:
     ids: list[str] = field(default_factory=list)
 
 
-_IN_FLIGHT = frozenset({"unexplained", "pending", "unfinished"})
+_IN_FLIGHT = frozenset({"unexplained", "pending", "unfinished", "unfed"})
 
 
 @dataclass(slots=True)
 class Balance:
-    """One source's hour. `off` (by reason) was recorded and stays off the bus; `routed` is by consumer."""
+    """One source's hour. `off` (by reason) was recorded and stays off the bus; `routed` is by consumer.
+
+    `feeds` is feed -> outcome -> events; one that waited and was fed counts as fed.
+    """
 
     hour: datetime
     source: str
@@ -132,6 +140,7 @@ class Balance:
     published: int = 0
     off: Counter[str] = field(default_factory=Counter)
     routed: Counter[str] = field(default_factory=Counter)
+    feeds: dict[str, Counter[str]] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)
 
     def differ(self, kind: str, count: int, ids: Iterable[str] = ()) -> None:
@@ -167,6 +176,7 @@ def plain(balance: Balance, now: datetime) -> dict[str, Any]:
         },
         "publish": {"published": balance.published, "off": dict(sorted((+balance.off).items()))},
         "route": dict(balance.routed),
+        "feeds": {feed: dict(sorted(outcomes.items())) for feed, outcomes in sorted(balance.feeds.items())},
         "differences": [asdict(difference) for _, difference in sorted(balance.differences.items())],
     }
 
@@ -290,6 +300,22 @@ class _Book:
             balance.routed[consumer] += len(ids[consumer])
             lost = ids["published"] - ids[consumer]
             balance.differ("unrouted", len(lost), lost)
+        self._close_feeds(balance, recorded)
+
+    def _close_feeds(self, balance: Balance, recorded: set[str]) -> None:
+        feeds: defaultdict[str, dict[str, set[str]]] = defaultdict(dict)
+        for verdict, ids in self.ids.items():
+            if verdict.startswith(FED_BY):
+                feed, _, outcome = verdict.removeprefix(FED_BY).partition(":")
+                feeds[feed][outcome] = ids
+        for feed, outcomes in feeds.items():
+            counts = balance.feeds.setdefault(feed, Counter())
+            settled = set().union(*(ids for outcome, ids in outcomes.items() if outcome != "waiting"))
+            counts.update({outcome: len(ids) for outcome, ids in outcomes.items() if outcome != "waiting"})
+            if waiting := len(outcomes.get("waiting", set()) - settled):
+                counts["waiting"] += waiting
+            unfed = recorded - settled - outcomes.get("waiting", set())
+            balance.differ("unfed", len(unfed), unfed)
 
 
 def _followed(stretches: Collection[_Attempt]) -> list[Entry]:

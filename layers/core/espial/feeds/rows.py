@@ -125,7 +125,8 @@ def _single(get: Getter, as_type: Callable[[Any, str], str], name: str) -> Calla
     return write
 
 
-def _text(value: Any, _column: str) -> str:
+def as_text(value: Any, _column: str = "") -> str:
+    """Any value of an event as a text column has it; lists, objects, numbers and truth as JSON."""
     if type(value) is str:
         return value if "\0" not in value else value.replace("\0", "")
     if isinstance(value, str):
@@ -189,7 +190,7 @@ def _flag(value: Any, column: str) -> str:
 
 
 _TYPES: dict[str, Callable[[Any, str], str]] = {
-    "text": _text,
+    "text": as_text,
     "integer": _integer,
     "number": _number,
     "datetime": _datetime,

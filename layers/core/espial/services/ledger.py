@@ -13,11 +13,11 @@ import msgspec
 from espial.deliveries import RawDelivery
 from espial.errors import TryAgain
 from espial.events import Event
-from espial.ledger import GRACE, PATIENCE, Balance, Entry, Ledger, Sheet, balances, hour_of
+from espial.ledger import FED_BY, GRACE, PATIENCE, Balance, Entry, Ledger, Sheet, balances, hour_of
 from espial.own_events import PLATFORM as OURS
 from espial.services.recorder import Report, Tally
 
-RECORD, PUBLISH, ROUTE = "record", "publish", "route"
+RECORD, PUBLISH, ROUTE, FEED = "record", "publish", "route", "feed"
 """The stages."""
 
 IDS_A_SHEET = 10_000
@@ -117,6 +117,11 @@ def of_events(stage: str, said: Iterable[tuple[Event, str]], now: datetime) -> l
         for hour, by_source in found.items()
         for sheet in _sheets(hour, stage, [Entry(source=source, ids=ids) for source, ids in by_source.items()], now)
     ]
+
+
+def of_feed(feed: str, said: Iterable[tuple[Event, str]], now: datetime) -> list[Sheet]:
+    """What a batch of a feed did with each event: (event, outcome, `ignored:<why>` of those left out)."""
+    return of_events(FEED, ((event, f"{FED_BY}{feed}:{outcome}") for event, outcome in said), now)
 
 
 def note_deliveries(ledger: Ledger, deliveries: Sequence[RawDelivery], tally: Tally, now: datetime) -> None:

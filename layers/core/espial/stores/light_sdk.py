@@ -32,6 +32,7 @@ SERVICES = {
         {
             "batch_execute_statement": "BatchExecuteStatement",
             "batch_get_item": "BatchGetItem",
+            "batch_write_item": "BatchWriteItem",
             "get_item": "GetItem",
             "put_item": "PutItem",
             "query": "Query",

@@ -1,0 +1,164 @@
+"""Rows come together as files: by layout, system and day of correction, in an order that only their content decides."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import NamedTuple
+
+from espial.events import Event
+from espial.feeds.definition import Column, FeedDefinition, LayoutDefinition, Record, extension_of
+from espial.feeds.files import FeedFile
+from espial.feeds.formats import encode
+from espial.feeds.paths import Facts, Getter, getter
+from espial.feeds.rows import RowMaker, Values, as_text
+
+DATA, REJECTS, UNMATCHED = "data", "rejects", "unmatched"
+
+_RANKS: tuple[Record, ...] = ("offer_history", "offer_history_meta", "campaign_event", "response_event")
+"""Parents before children; whatever is neither comes in between."""
+
+_REASONS = (Column(name="reject_code", required=True), Column(name="reject_text"))
+
+
+class _Row(NamedTuple):
+    at: datetime
+    id: str
+    values: Values
+
+
+class _Group(NamedTuple):
+    rank: int
+    layout: str
+    system: str
+    kind: str
+    corrects: str
+
+
+class Assembly:
+    """The rows of one batch."""
+
+    def __init__(
+        self, feed: FeedDefinition, layouts: Mapping[str, LayoutDefinition], batch: int, closed_at: datetime
+    ) -> None:
+        self._feed = feed
+        self._batch = batch
+        self._closed_at = closed_at
+        chosen = [layouts[name] for name in feed.layouts]
+        truncate = feed.over_length == "truncate"
+        self._makers = {layout.of: RowMaker(layout, feed.profile, truncate=truncate) for layout in chosen}
+        extended = [layout for layout in chosen if layout.of in ("campaign_event", "response_event")]
+        self._extensions = (
+            {layout.of: RowMaker(extension_of(layout), "", truncate=truncate) for layout in extended}
+            if feed.extensions
+            else {}
+        )
+        self._extra: list[tuple[str, Getter]] = [(path, getter(path)) for path in feed.extension_fields]
+        self._rows: defaultdict[_Group, list[_Row]] = defaultdict(list)
+
+    @property
+    def makers(self) -> Iterable[RowMaker]:
+        """One a layout, with what each cut and left blank."""
+        return self._makers.values()
+
+    def add(self, record: Record, event: Event, facts: Facts) -> bool | None:
+        """Make the event's row of this kind: False if it was refused, None if the feed has no such layout."""
+        maker = self._makers.get(record)
+        if maker is None:
+            return None
+        values, refusal = maker.row(event, facts)
+        if refusal:
+            self._refused(REJECTS, maker, event, facts, [*values, *refusal])
+            return False
+        self._put(maker, event, facts, values)
+        if extension := self._extensions.get(record):
+            for name, value in self._more(maker, event, facts):
+                line = facts._replace(field_name=name, field_value=value)
+                self._put(extension, event, line, extension.row(event, line)[0])
+        return True
+
+    def unmatched(self, event: Event, facts: Facts, reason: str, text: str) -> None:
+        """A response that has no send."""
+        if maker := self._makers.get("response_event"):
+            values, _ = maker.row(event, facts)
+            self._refused(UNMATCHED, maker, event, facts, [*values, reason, text])
+
+    def reject(self, record: Record, event: Event, facts: Facts, reason: str, text: str) -> None:
+        """A row that is refused for what is not in it."""
+        if maker := self._makers.get(record):
+            values, _ = maker.row(event, facts)
+            self._refused(REJECTS, maker, event, facts, [*values, reason, text])
+
+    def _more(self, maker: RowMaker, event: Event, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from maker.left_out(event, facts)
+        for path, get in self._extra:
+            if (value := get(event, facts)) is not None and value != "":
+                yield path, as_text(value)
+
+    def _put(self, maker: RowMaker, event: Event, facts: Facts, values: Values) -> None:
+        late = self._closed_at - event.occurred_at > self._feed.late_after
+        self._group(maker, DATA, facts, f"{event.occurred_at:%Y-%m-%d}" if late else "").append(
+            _Row(event.occurred_at, event.event_id, values)
+        )
+
+    def _refused(self, kind: str, maker: RowMaker, event: Event, facts: Facts, values: Values) -> None:
+        self._group(maker, kind, facts, "").append(_Row(event.occurred_at, event.event_id, values))
+
+    def _group(self, maker: RowMaker, kind: str, facts: Facts, corrects: str) -> list[_Row]:
+        layout = maker.layout
+        rank = _RANKS.index(layout.of) if layout.of in _RANKS else len(_RANKS) - 1
+        return self._rows[_Group(rank, layout.name, facts.system, kind, corrects)]
+
+    def files(self, series: dict[str, int]) -> Iterator[tuple[FeedFile, bytes]]:
+        """The files in the order in which they may be delivered; counts `series` on."""
+        makers = {maker.layout.name: maker for maker in (*self._makers.values(), *self._extensions.values())}
+        for group in sorted(self._rows):
+            rows = sorted(self._rows[group])
+            size = self._feed.rotate.rows
+            for start in range(0, len(rows), size):
+                yield self._file(makers[group.layout], group, rows[start : start + size], series)
+
+    def _file(self, maker: RowMaker, group: _Group, rows: list[_Row], series: dict[str, int]) -> tuple[FeedFile, bytes]:
+        layout, is_data = maker.layout, group.kind == DATA
+        columns = maker.columns if is_data else (*maker.columns, *_REASONS)
+        form = self._feed.format if is_data else "csv"
+        content = encode(columns, (row.values for row in rows), form, self._feed.delimiter)
+        system = _slug(group.system)
+        name = f"{layout.name}/{system}" + ("" if is_data else f"/{group.kind}")
+        sequence = series[name] = series.get(name, 0) + 1
+        parts = [
+            layout.name,
+            _slug(group.system),
+            *(["correction", group.corrects.replace("-", "")] * bool(group.corrects)),
+        ]
+        stem = "_".join([*parts, f"{self._closed_at:%Y%m%d%H%M%S}", f"{sequence:04}"])
+        file = FeedFile(
+            feed=self._feed.name,
+            batch=self._batch,
+            name=f"{stem}.{form}" if is_data else f"{stem}.{group.kind}.csv",
+            kind=group.kind,
+            layout=layout.name,
+            version=layout.version,
+            profile=self._feed.profile,
+            system=group.system,
+            series=name,
+            sequence=sequence,
+            format=form,
+            columns=tuple(column.name for column in columns),
+            key=layout.key,
+            rows=len(rows),
+            size=len(content),
+            sha256=sha256(content).hexdigest(),
+            first=rows[0].at,
+            last=rows[-1].at,
+            created_at=self._closed_at,
+            corrects=group.corrects,
+        )
+        return file, content
+
+
+def _slug(system: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", system.lower()).strip("_") or "_"

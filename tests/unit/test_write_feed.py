@@ -1,0 +1,403 @@
+"""The feed writer: every response tied to its send, every event in exactly one file, in any order, whatever crashes."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espial.errors import TryAgain
+from espial.events import Campaign, Event
+from espial.vocabulary import EventType
+from tests.builders import NOON, an_event
+from tests.feeding import Killed, Trouble, World, braze_events
+
+SENT_AT = 1700515500
+CAMPAIGN = "c0000000-0000-4000-8000-000000000001"
+VARIATION = "d0000000-0000-4000-8000-000000000001"
+DISPATCH = "e0000000000000000000000000000001"
+
+
+def user(number=1001):
+    return {"user_id": f"5f0000000000000000{number:06}", "external_user_id": f"P-{number}"}
+
+
+def send(**properties):
+    """Braze's send of the golden vector (seed systems 8.1)."""
+    said = {
+        "campaign_id": CAMPAIGN,
+        "campaign_name": "Autumn Offer",
+        "message_variation_id": VARIATION,
+        "message_variation_name": "Variant 1",
+        "dispatch_id": DISPATCH,
+        "email_address": "Ann.Lee@example.com",
+        "message_extras": '{"offer_code":"OFF10"}',
+        **properties,
+    }
+    kept = {name: value for name, value in said.items() if value is not None and name not in ("time", "id", "person")}
+    return {
+        "event_type": "users.messages.email.Send",
+        "id": said.get("id", "7c0f1a52-0001-4a6e-9d11-aaaaaaaaaaa1"),
+        "time": said.get("time", SENT_AT),
+        "user": user(said.get("person", 1001)),
+        "properties": kept,
+    }
+
+
+def opened(**properties):
+    """Its open."""
+    said = {
+        "campaign_id": CAMPAIGN,
+        "campaign_name": "Autumn Offer",
+        "message_variation_id": VARIATION,
+        "machine_open": "false",
+        "dispatch_id": DISPATCH,
+        "email_address": "ann.lee@example.com",
+        **properties,
+    }
+    kept = {name: value for name, value in said.items() if value is not None and name not in ("time", "id", "person")}
+    return {
+        "event_type": "users.messages.email.Open",
+        "id": said.get("id", "7c0f1a52-0001-4a6e-9d11-aaaaaaaaaaa2"),
+        "time": said.get("time", SENT_AT + 96),
+        "user": user(said.get("person", 1001)),
+        "properties": kept,
+    }
+
+
+def a_world(**fields):
+    return World(**{"systems": {"braze-main": "Braze"}, "late_after": "366d", "profile": "strict12", **fields})
+
+
+def fed(world, *said, **options):
+    world.stream.insert(*braze_events(*said, **options))
+    world.run()
+    return world
+
+
+def content_of(world, layout):
+    (content,) = [content for file, content in world.files if file.layout == layout and file.kind == "data"]
+    return content.decode()
+
+
+# -- the golden vectors
+
+
+def test_braze_send_and_open_as_the_golden_rows():
+    world = a_world()
+    sent, answered = braze_events(send(), opened())
+    world.stream.insert(answered, sent)
+    world.run()
+    (row,) = world.rows("campaign_event_nonrpi")
+    campaign_event_id = row["client_campaign_event_id"]
+    assert content_of(world, "campaign_event_nonrpi") == (
+        "sor_name,client_campaign_event_id,campaign_event_datetime,business_unit_code,creative_text,campaign_code,"
+        "campaign_name,campaign_desc,campaign_start_date,campaign_end_date,cell_code,cell_name\n"
+        f"Braze,{campaign_event_id},2023-11-20 21:25:00,,{VARIATION},{CAMPAIGN},"
+        f"Autumn Offer,,,,{VARIATION},Variant 1\n"
+    )
+    assert content_of(world, "response_event") == (
+        "sor_name,rp_contact_id,rp_event_id,client_campaign_event_id,client_response_event_id,response_event_datetime,"
+        "channel_code,event_disposition_code,destination_url_address,referral_url_address,search_keyword_text,"
+        "source_record_create_datetime\n"
+        f"Braze,,,{campaign_event_id},{answered.event_id},2023-11-20 21:26:36,email,opened,,,,2023-11-20 21:26:36\n"
+    )
+
+
+def test_without_a_dispatch_the_documented_join_gives_the_sends_own_id():
+    world = fed(a_world(profile="extended"), send(dispatch_id=None), opened(dispatch_id=None))
+    (parent,), (child,) = world.rows("campaign_event_nonrpi"), world.rows("response_event")
+    assert child["client_campaign_event_id"] == parent["client_campaign_event_id"]
+    assert (child["match_method"], child["match_confidence"]) == ("campaign_email", "0.9")
+    assert parent["offer_code"] == "OFF10"
+    assert parent["email_address"] == "ann.lee@example.com"
+
+
+def test_both_copies_of_a_platforms_events_give_equal_rows():
+    """A file's row lies in the table under the same id, so that it is not inserted a second time."""
+    world = fed(a_world(), send(), opened())
+    again = fed(a_world(), send(), opened(), received_at=NOON + timedelta(days=1))
+    assert [content for _, content in world.files] == [content for _, content in again.files]
+
+
+def test_an_open_that_comes_first_waits_for_its_send():
+    world = fed(a_world(), opened())
+    assert not world.files
+    assert world.book.kept[-1].counts == {"waiting": 1}
+    world.run(later=timedelta(hours=3))
+    fed(world, send())
+    assert [file.layout for file, _ in world.files] == ["campaign_event_nonrpi", "response_event"]
+    together = fed(a_world(), send(), opened())
+    assert [content for _, content in world.files] == [content for _, content in together.files]
+
+
+def test_an_open_without_a_send_ends_among_the_unmatched():
+    world = fed(a_world(), opened())
+    world.run(later=timedelta(hours=71))
+    assert not world.files
+    world.run(later=timedelta(hours=2))
+    (row,) = world.rows("response_event", "unmatched")
+    assert (row["reject_code"], row["client_campaign_event_id"]) == ("no_campaign_event", "")
+    assert world.run(later=timedelta(hours=200)).outcome == "nothing"
+
+
+def test_an_open_without_a_send_gets_a_stand_in_where_the_feed_says_so():
+    world = fed(a_world(unmatched="synthesise", profile="extended"), opened())
+    world.run(later=timedelta(hours=73))
+    (parent,), (child,) = world.rows("campaign_event_nonrpi"), world.rows("response_event")
+    assert parent["event_origin"] == "synthesised"
+    assert child["client_campaign_event_id"] == parent["client_campaign_event_id"]
+    fed(world, send())
+    assert len(world.rows("campaign_event_nonrpi")) == 1
+    assert world.book.kept[-1].counts["ignored:same_send"] == 1
+
+
+def test_of_two_sends_the_latest_before_the_response_counts():
+    day = 86_400
+    events = braze_events(
+        send(dispatch_id=None, id="s1"),
+        send(dispatch_id=None, id="s3", time=SENT_AT + 2 * day),
+        opened(dispatch_id=None, time=SENT_AT + 3 * day),
+    )
+    world = a_world(profile="extended")
+    world.stream.insert(*events)
+    world.run()
+    (child,) = world.rows("response_event")
+    assert child["client_campaign_event_id"] == events[1].event_id
+    assert child["match_confidence"] == "0.7"
+
+
+def test_an_open_ten_minutes_before_the_only_send_of_its_campaign_is_not_its():
+    world = fed(a_world(), send(dispatch_id=None), opened(dispatch_id=None, time=SENT_AT - 600))
+    assert not world.rows("response_event")
+    assert world.book.kept[-1].counts == {"fed": 1, "waiting": 1}
+    near = fed(a_world(), send(dispatch_id=None), opened(dispatch_id=None, time=SENT_AT - 299))
+    assert near.rows("response_event")
+
+
+def test_a_send_without_a_campaign_is_rejected_and_its_responses_with_it():
+    world = fed(a_world(), send(campaign_id=None, campaign_name=None), opened())
+    (row,) = world.rows("campaign_event_nonrpi", "rejects")
+    assert row["reject_code"] == "missing_required:campaign_code"
+    (orphan,) = world.rows("response_event", "rejects")
+    assert orphan["reject_code"] == "parent_rejected"
+    assert not [file for file, _ in world.files if file.kind == "data"]
+
+
+def test_the_campaign_code_may_be_the_name():
+    (row,) = fed(a_world(campaign_code_from="name"), send()).rows("campaign_event_nonrpi")
+    assert (row["campaign_code"], row["creative_text"]) == ("Autumn Offer", CAMPAIGN)
+
+
+# -- other roles
+
+
+def test_a_push_to_two_devices_is_one_campaign_event():
+    world = fed(a_world(), send(id="one"), send(id="two"))
+    assert len(world.rows("campaign_event_nonrpi")) == 1
+    assert world.book.kept[-1].counts == {"fed": 1, "ignored:same_send": 1}
+
+
+def test_a_platform_without_sends_gets_them_from_its_first_responses():
+    events = [
+        an_event(name, platform="pure360", type=kind, send_key="d7/ada", campaign=Campaign(id="d7"), occurred_at=at)
+        for name, kind, at in (
+            ("click", EventType.CLICKED, NOON + timedelta(minutes=3)),
+            ("open", EventType.OPENED, NOON + timedelta(minutes=2)),
+        )
+    ]
+    world = a_world(profile="extended")
+    world.stream.insert(*events)
+    world.run()
+    (parent,) = world.rows("campaign_event_nonrpi")
+    assert (parent["event_origin"], parent["campaign_event_datetime"]) == ("synthesised", "2026-11-20 12:02:00")
+    assert {row["client_campaign_event_id"] for row in world.rows("response_event")} == {
+        parent["client_campaign_event_id"]
+    }
+    world.stream.insert(an_event("later", platform="pure360", type=EventType.CLICKED, send_key="d7/ada"))
+    world.run()
+    assert len(world.rows("campaign_event_nonrpi")) == 1
+
+
+def test_machine_opens_are_flagged_kept_or_dropped():
+    by_machine = opened(machine_open="true")
+    (row,) = fed(a_world(profile="extended"), send(), by_machine).rows("response_event")
+    assert row["machine_ind"] == "Y"
+    (row,) = fed(a_world(profile="extended", machine="keep"), send(), by_machine).rows("response_event")
+    assert row["machine_ind"] == ""
+    dropped = fed(a_world(machine="drop"), send(), by_machine)
+    assert not dropped.rows("response_event")
+    assert dropped.book.kept[-1].counts == {"fed": 1, "ignored:machine": 1}
+
+
+def test_an_opt_out_is_an_authorization_whether_it_belongs_to_a_campaign_or_not():
+    world = a_world(layouts=["contact_authorization", "campaign_event_nonrpi", "response_event"])
+    alone = an_event("page", platform="segment", type=EventType.UNSUBSCRIBED, campaign=None, send_key=None)
+    world.stream.insert(alone, *braze_events(send()))
+    world.run()
+    (row,) = world.rows("contact_authorization")
+    assert (row["authorization_code"], row["contact_level_type_code"], row["contact_level_value"]) == (
+        "opt_out",
+        "email",
+        "ada@example.com",
+    )
+    assert not world.rows("response_event")
+
+
+def test_other_codes_and_left_out_types():
+    world = fed(a_world(dispositions={"opened": "email_open"}), send(), opened())
+    assert world.rows("response_event")[0]["event_disposition_code"] == "email_open"
+    silent = fed(a_world(dispositions={"opened": None}), send(), opened())
+    assert silent.book.kept[-1].counts == {"fed": 1, "ignored:opened": 1}
+
+
+def test_what_the_narrow_profile_leaves_out_goes_into_the_extension():
+    fields = {"extensions": True, "extension_fields": ["properties.message_extras", "properties.is_amp"]}
+    world = fed(a_world(**fields), send(), opened(is_amp=True))
+    lines = world.rows("campaign_event_nonrpi_ext")
+    by_name = {line["custom_field_name"]: line["custom_field_value"] for line in lines}
+    assert by_name["offer_code"] == "OFF10"
+    assert by_name["email_address"] == "ann.lee@example.com"
+    assert by_name["properties.message_extras"] == '{"offer_code":"OFF10"}'
+    answers = {line["custom_field_name"]: line["custom_field_value"] for line in world.rows("response_event_ext")}
+    assert answers["properties.is_amp"] == "true"
+    assert {line["client_campaign_event_id"] for line in lines} == {
+        world.rows("campaign_event_nonrpi")[0]["client_campaign_event_id"]
+    }
+
+
+def test_a_late_event_is_in_a_correction_file_that_names_its_day():
+    world = a_world(late_after="2d")
+    late = int((NOON - timedelta(days=10)).timestamp())
+    world.stream.insert(*braze_events(send(time=late), opened(time=int(NOON.timestamp()) - 60)))
+    world.run()
+    files = {file.layout: file for file, _ in world.files}
+    assert files["campaign_event_nonrpi"].corrects == "2026-11-10"
+    assert (
+        files["campaign_event_nonrpi"].name == "campaign_event_nonrpi_braze_correction_20261110_20261120120600_0001.csv"
+    )
+    assert files["response_event"].corrects == ""
+    assert [file.layout for file, _ in world.files] == ["campaign_event_nonrpi", "response_event"]
+
+
+def test_only_the_feeds_connections_are_read():
+    world = a_world(connections=["other"])
+    assert fed(world, send(), opened()).run().outcome == "nothing"
+    assert world.book.standing["cdp"].positions
+
+
+def test_files_are_closed_by_rows_and_by_time():
+    world = World(rotate={"rows": 3, "after": "5m"}, systems={"braze-main": "Braze"}, late_after="366d")
+    assert fed(world, send()).book.kept[-1].number == 1
+    world.stream.insert(*braze_events(*(send(id=f"s{n}", dispatch_id=f"d{n}") for n in range(2))))
+    assert world.run(later=timedelta(minutes=1)).outcome == "early"
+    world.stream.insert(*braze_events(*(send(id=f"t{n}", dispatch_id=f"e{n}") for n in range(5))))
+    assert world.run(later=timedelta(minutes=1)).outcome == "committed"
+    world.settle()
+    files = [file for file, _ in world.files]
+    assert sum(file.rows for file in files) == 8
+    assert max(file.rows for file in files) == 3
+    assert [file.sequence for file in files] == list(range(1, len(files) + 1))
+    assert len({file.name for file in files}) == len(files)
+
+
+# -- any order, any crash
+
+
+def mixture(rng: random.Random) -> list[Event]:
+    """Sends, responses with and without a tie, of several people, some without a send."""
+    said = []
+    for person in range(6):
+        who = {"email_address": f"reader.{person}@example.com", "person": person}
+        tied = rng.random() < 0.5
+        dispatch = {"dispatch_id": f"dispatch-{person}" if tied else None}
+        if person % 3 < 2:
+            said.append(send(id=f"send-{person}", **dispatch, **who))
+        said += [
+            opened(id=f"open-{person}-{number}", time=SENT_AT + 60 + number, **dispatch, **who)
+            for number in range(rng.randrange(1, 4))
+        ]
+    return braze_events(*said)
+
+
+def outcome(world: World) -> dict[str, list[list[str]]]:
+    """The rows of each layout and kind, in order of their content."""
+    found: dict[str, list[list[str]]] = {}
+    for file, _ in world.files:
+        key = f"{file.layout}/{file.kind}"
+        found[key] = sorted(list(row.values()) for row in world.rows(file.layout, file.kind))
+    return found
+
+
+def finished(world: World) -> dict[str, list[list[str]]]:
+    world.settle()
+    world.run(later=timedelta(hours=80))
+    world.settle()
+    return outcome(world)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_killed_anywhere_each_event_is_in_exactly_one_file(seed):
+    rng = random.Random(seed)
+    events = mixture(rng)
+    clean = a_world(profile="extended")
+    clean.stream.insert(*events)
+    expected = finished(clean)
+
+    world = a_world(profile="extended", rotate={"rows": rng.choice([2, 5, 100]), "after": "5m"})
+    world.trouble = Trouble(rng, often=0.08)
+    shuffled = rng.sample(events, len(events))
+    while shuffled or rng.random() < 0.6:
+        some = rng.randrange(1, 6)
+        world.stream.insert(*shuffled[:some])
+        shuffled = shuffled[some:]
+        with contextlib.suppress(Killed, TryAgain):
+            world.run()
+    found = finished(world)
+    assert found == expected
+    parents: set[str] = set()
+    for file, content in world.files:
+        rows = [line.split(",") for line in content.decode().splitlines()[1:]]
+        if file.layout == "campaign_event_nonrpi" and file.kind == "data":
+            parents |= {row[1] for row in rows}
+        if file.layout == "response_event" and file.kind == "data":
+            assert {row[3] for row in rows} <= parents, "a child before its parent"
+    by_series: dict[str, list[int]] = {}
+    for file, _ in world.files:
+        by_series.setdefault(file.series, []).append(file.sequence)
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in by_series.values())
+
+
+@given(st.permutations(range(5)), st.lists(st.integers(0, 4), max_size=6))
+def test_any_order_and_any_duplicates_give_equal_files(order, again):
+    events = braze_events(
+        send(id="welcome", dispatch_id="w", campaign_id="welcome"),
+        opened(id="welcome-open", dispatch_id="w", campaign_id="welcome"),
+        send(id="news", dispatch_id="n", campaign_id="news", time=SENT_AT + 9000),
+        opened(id="news-open", dispatch_id="n", campaign_id="news", time=SENT_AT + 9100),
+        opened(id="news-again", dispatch_id="n", campaign_id="news", time=SENT_AT + 9200),
+    )
+    one, other = a_world(), a_world()
+    one.stream.insert(*events)
+    other.stream.insert(*(events[n] for n in (*order, *again)))
+    one.run()
+    other.run()
+    assert [content for _, content in one.files] == [content for _, content in other.files]
+
+
+def test_the_ledger_is_told_of_every_event():
+    world = fed(
+        a_world(), send(), opened(), opened(id="lost", dispatch_id="none", email_address="bo@example.com", person=2)
+    )
+    verdicts = {
+        verdict: len(ids)
+        for sheets in world.ledger.kept.values()
+        for sheet in sheets.values()
+        for entry in sheet.entries
+        for verdict, ids in entry.ids.items()
+    }
+    assert verdicts == {"feed:cdp:fed": 2, "feed:cdp:waiting": 1}
