@@ -65,11 +65,11 @@ class EventsTable:
         into = f'INSERT INTO "{table}" VALUE '
         self._insert_event = into + "{'pk': ?, 'sk': ?, 'body': ?, 'via': ?, 'ttl': ?}"
         self._insert_shed = into + "{'pk': ?, 'sk': ?, 'body': ?, 'via': ?, 'ttl': ?, 'content': ?, 'left_out': ?}"
-        self._insert_more = into + "{'pk': ?, 'sk': ?, 'body': ?, 'via': ?, 'ttl': ?, 'content': ?}"
+        self._insert_more = into + "{'pk': ?, 'sk': ?, 'body': ?, 'via': ?, 'ttl': ?, 'content': ?, 'said': ?}"
         self._add_transport = f'UPDATE "{table}" SET "via" = ? WHERE "pk" = ? AND "sk" = ? AND "via" = ?'  # noqa: S608
         self._add_more = (
-            f'UPDATE "{table}" SET "body" = ? SET "via" = ? SET "content" = ? '  # noqa: S608
-            'WHERE "pk" = ? AND "sk" = ? AND "body" = ? AND "content" = ?'
+            f'UPDATE "{table}" SET "body" = ? SET "via" = ? SET "content" = ? SET "said" = ? '  # noqa: S608
+            'WHERE "pk" = ? AND "sk" = ? AND "said" = ?'
         )
 
     def add(self, records: Sequence[Recordable], *, transport: str, expires_days: int) -> list[Verdict]:
@@ -172,12 +172,10 @@ class EventsTable:
                 batch.verdicts[index] = Recorded.DUPLICATE
                 continue
             fitted = _together(before, together, batch.hidden(index, before))
-            if not fitted:
-                differing.append(index)
-            elif more:
-                writes.append((index, self._update_more(batch, more, fitted)))
+            if fitted:
+                writes.append((index, self._say_more(batch, index, more, fitted, events.fingerprint(together))))
             else:
-                writes.append((index, self._insert(batch, index, batch.key(index, MORE)[1], fitted)))
+                differing.append(index)
         left = []
         for index, code in self._execute(writes):
             if code is None:
@@ -199,33 +197,26 @@ class EventsTable:
                 left.append(index)
         return left
 
-    def _insert(self, batch: _Batch, index: int, sk: str, together: _Fitted | None = None) -> _Statement:
-        """Of the record, or of what it says `together` with others."""
-        record = batch.records[index]
-        body, left_out = together or batch.fitted.get(index) or (record.body, {})
-        expires = int(record.event.received_at.timestamp()) + batch.expires_days * 86_400
-        parameters = [
-            {"S": record.home},
-            {"S": sk},
-            {"S": body.decode()},
-            {"SS": [batch.transport]},
-            {"N": str(expires)},
-        ]
-        if together:
-            return {"Statement": self._insert_more, "Parameters": [*parameters, _content(left_out)]}
+    def _insert(self, batch: _Batch, index: int, sk: str) -> _Statement:
+        body, left_out = batch.fitted.get(index) or (batch.records[index].body, {})
+        parameters = batch.parameters(index, sk, body)
         if not left_out:
             return {"Statement": self._insert_event, "Parameters": parameters}
         parameters += [_content(left_out), {"SS": sorted(left_out)}]
         return {"Statement": self._insert_shed, "Parameters": parameters}
 
-    def _update_more(self, batch: _Batch, item: _Item, together: _Fitted) -> _Statement:
+    def _say_more(self, batch: _Batch, index: int, item: _Item | None, together: _Fitted, said: str) -> _Statement:
+        """Put what all agreeing reports say into `item`'s place, unless it changed since it was read.
+
+        `said` is the hash of it, by which the next one knows it again.
+        """
         body, left_out = together
+        if item is None:
+            parameters = [*batch.parameters(index, batch.key(index, MORE)[1], body), _content(left_out), {"S": said}]
+            return {"Statement": self._insert_more, "Parameters": parameters}
         via = {"SS": sorted({*item["via"]["SS"], batch.transport})}
-        then = [{"S": body.decode()}, via, _content(left_out)]
-        return {
-            "Statement": self._add_more,
-            "Parameters": [*then, *(item[name] for name in ("pk", "sk", "body", "content"))],
-        }
+        now = [{"S": body.decode()}, via, _content(left_out), {"S": said}]
+        return {"Statement": self._add_more, "Parameters": [*now, item["pk"], item["sk"], item["said"]]}
 
     def _add_via(self, item: _Item, transport: str) -> _Statement:
         via = item["via"]
@@ -332,6 +323,18 @@ class _Batch:
         record = self.records[index]
         event_id = record.event.event_id
         return record.home, f"X#{event_id}#{other}" if other else f"E#{event_id}"
+
+    def parameters(self, index: int, sk: str, body: bytes) -> list[_Item]:
+        """What every inserted item has, in the order of the statements."""
+        record = self.records[index]
+        expires = int(record.event.received_at.timestamp()) + self.expires_days * 86_400
+        return [
+            {"S": record.home},
+            {"S": sk},
+            {"S": body.decode()},
+            {"SS": [self.transport]},
+            {"N": str(expires)},
+        ]
 
     def says(self, index: int) -> dict[str, Any]:
         """What the whole record says, whatever of it is stored."""
