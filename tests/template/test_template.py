@@ -140,7 +140,7 @@ def test_buckets_are_private_and_encrypted():
 
 def test_what_users_keep_outlives_the_stack():
     """Deleting the stack deletes no event, no export and no archive."""
-    for name in ("EventsTable", "StoreBucket", "ExportsBucket"):
+    for name in ("EventsTable", "FeedsTable", "StoreBucket", "ExportsBucket", "FeedsBucket"):
         assert "Retain" == template().resources[name]["DeletionPolicy"]
         assert "Retain" == template().resources[name]["UpdateReplacePolicy"]
 
@@ -171,6 +171,14 @@ def test_globals_hold_what_all_functions_share():
         assert "makefile" == template().resources[name]["Metadata"]["BuildMethod"]
 
 
+def test_every_route_of_the_owners_api_asks_who_calls():
+    """People's data is for those whom IAM lets ask; platforms and sites have APIs of their own, with their own proofs."""
+    routes = template().of_type("AWS::ApiGatewayV2::Route").values()
+    guarded = [route for route in routes if {"Ref": "AdminApi"} == route["ApiId"]]
+    assert guarded
+    assert {"AWS_IAM"} == {route["AuthorizationType"] for route in guarded}
+
+
 def test_streams_are_pulled_only_where_a_schedule_is_given():
     """Nobody pays for a function that has nothing to read; each run ends before the next by default."""
     schedule = template().functions["PullEventsFunction"]["Events"]["Regularly"]["Properties"]
@@ -189,6 +197,11 @@ TABLE_CALLS = {
     "RecordExportFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # the events
         *("GetItem", "PutItem", "UpdateItem"),  # the ledger
+    },
+    "ServeApiFunction": {"Query"},  # events, and who is who
+    "WriteFeedFunction": {
+        *("BatchGetItem", "BatchWriteItem", "PutItem", "Query", "UpdateItem"),  # FeedsTable; PutItem for the ledger too
+        *("DescribeStream", "GetRecords", "GetShardIterator"),
     },
     "RunTriggersFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events

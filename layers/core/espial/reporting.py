@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
@@ -11,6 +12,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 from espial.errors import TryAgain
 from espial.logs import logger, metrics, where
 from espial.services.recorder import Tally
+
+if TYPE_CHECKING:
+    from espial.services.write_feed import Written
 
 
 def count_outcomes(tally: Tally) -> None:
@@ -35,6 +39,22 @@ def count_runs(tally: Mapping[tuple[str, str], int]) -> None:
     for (trigger, outcome), count in tally.items():
         with single_metric(name=f"run.{outcome}", unit=MetricUnit.Count, value=count, namespace="Espial") as metric:
             metric.add_dimension("trigger", trigger)
+
+
+def count_written(written: Written) -> None:
+    """Metrics `feed.<outcome>` by feed, of one run of a feed's writer, and a line for each file."""
+    batch = written.batch
+    if batch is None:
+        return
+    counts: Counter[str] = Counter()
+    for outcome, count in batch.counts.items():
+        counts[outcome.partition(":")[0]] += count
+    for outcome, count in counts.items():
+        with single_metric(name=f"feed.{outcome}", unit=MetricUnit.Count, value=count, namespace="Espial") as metric:
+            metric.add_dimension("feed", batch.feed)
+    logger.info("feed.committed", extra={"feed": batch.feed, "batch": batch.number, "counts": batch.counts})
+    for file in batch.files:
+        logger.info("feed.file", extra={"feed": batch.feed, "file": file.name, "rows": file.rows, "bytes": file.size})
 
 
 def log_failures(message: str, failures: Mapping[str, Exception]) -> None:

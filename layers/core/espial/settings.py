@@ -99,6 +99,25 @@ class OnboardRecipientsSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class WriteFeedSettings(Settings):
+    """What write_feed reads; `events_stream` is the ARN of EventsTable's stream."""
+
+    events_table: str
+    events_stream: str
+    feeds_table: str
+    feeds_bucket: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServeApiSettings(Settings):
+    """What serve_api reads."""
+
+    events_table: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitSettings(Settings):
     """What makes timers: waits of up to `short_wait_seconds` are SQS delays, longer ones schedules."""
 

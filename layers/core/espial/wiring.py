@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from espial.exports.files import ChunkQueue, ExportLedger, ExportObjects
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from espial.services.record_export import ChunkRecorder
     from espial.services.run_triggers import TriggerRunner
     from espial.services.split_export import Splitter
+    from espial.services.write_feed import FeedWriter
     from espial.settings import (
         OnboardRecipientsSettings,
         PullEventsSettings,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         SplitExportSettings,
         SweepExportsSettings,
         WaitSettings,
+        WriteFeedSettings,
     )
     from espial.stores.aws_http import AwsClient
     from espial.stores.guarded_http import GuardedHttp
@@ -227,6 +229,14 @@ def chunk_recorder(settings: RecordExportSettings, now: datetime, time_left: Cal
 
 
 @cache
+def definitions(store_bucket: str) -> DefinitionsBucket:
+    """What `espial apply` published, as it was put there."""
+    from espial.stores.definitions_bucket import DefinitionsBucket
+
+    return DefinitionsBucket(client("s3"), store_bucket)
+
+
+@cache
 def published(store_bucket: str) -> PublishedTemplates:
     """Triggers, providers, templates and onboardings as they were last applied."""
     import time
@@ -363,6 +373,36 @@ def ledger(table: str) -> Ledger:
     from espial.stores.ledger_table import LedgerTable
 
     return LedgerTable(light("dynamodb"), table)
+
+
+def feed_writers(settings: WriteFeedSettings, now: datetime) -> Iterator[FeedWriter]:
+    """A writer for each feed in force; `now` is this invocation's instant."""
+    from functools import partial
+    from secrets import token_hex
+
+    from espial.feeds.published import Feeds
+    from espial.services.write_feed import FeedWriter
+    from espial.stores.feed_archive import S3FeedArchive
+    from espial.stores.feeds_table import FeedBookTable, SendIndexTable
+    from espial.stores.table_stream import DynamoStream
+
+    found = Feeds(definitions(settings.store_bucket).active() or {})
+    table, book = light("dynamodb"), FeedBookTable(light("dynamodb"), settings.feeds_table)
+    for feed, layouts in found.feeds():
+        kept = feed.attribution_window + 2 * feed.wait
+        yield FeedWriter(
+            feed=feed,
+            layouts=layouts,
+            account=found.account,
+            send=partial(found.send, feed),
+            stream=DynamoStream(client("dynamodbstreams"), settings.events_stream),
+            index=SendIndexTable(table, settings.feeds_table, feed.name, kept=kept, now=now),
+            book=book,
+            archive=S3FeedArchive(light("s3"), settings.feeds_bucket),
+            ledger=ledger(settings.events_table),
+            now=now,
+            token=partial(token_hex, 8),
+        )
 
 
 @cache

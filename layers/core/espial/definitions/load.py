@@ -15,12 +15,16 @@ from espial.definitions.models import ConnectionDefinition, ProviderDefinition
 from espial.definitions.problems import meant, problems_of
 from espial.definitions.reading import Document
 from espial.errors import InvalidDefinition
+from espial.feeds.definition import FeedDefinition, LayoutDefinition, built_in
 from espial.onboarding.definition import OnboardingDefinition
+from espial.own_events import PLATFORM as OURS
 from espial.templates.compile import compile_template
 from espial.triggers.definition import Trigger
 
 MODELS: Mapping[str, type[BaseModel]] = {
     "connections": ConnectionDefinition,
+    "feeds": FeedDefinition,
+    "layouts": LayoutDefinition,
     "onboardings": OnboardingDefinition,
     "providers": ProviderDefinition,
     "triggers": Trigger,
@@ -38,6 +42,8 @@ class Definitions:
     """Everything under definitions/ for one stage, checked and cross-checked, by name."""
 
     connections: dict[str, ConnectionDefinition] = field(default_factory=dict)
+    feeds: dict[str, FeedDefinition] = field(default_factory=dict)
+    layouts: dict[str, LayoutDefinition] = field(default_factory=dict)
     onboardings: dict[str, OnboardingDefinition] = field(default_factory=dict)
     providers: dict[str, ProviderDefinition] = field(default_factory=dict)
     triggers: dict[str, Trigger] = field(default_factory=dict)
@@ -205,6 +211,22 @@ class _Loading:
             template = definitions.templates.get(trigger.send.template)
             if template is not None and template["category"] == "marketing":
                 self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider))
+        for name, feed in definitions.feeds.items():
+            self._check_feed(self.documents["feeds", name], feed)
+
+    def _check_feed(self, document: Document, feed: FeedDefinition) -> None:
+        """A feed's layouts must exist, one of each kind, and the connections that it names must, too."""
+        layouts = {**built_in(), **{name: None for kind, name in self.documents if kind == "layouts"}}
+        for number, layout in enumerate(feed.layouts):
+            if layout not in layouts:
+                what = f"no layout named {layout!r}{meant(layout, layouts)}"
+                self.problems.append(document.problem(("layouts", str(number)), what))
+        reporting = {name for kind, name in self.documents if kind in ("connections", "onboardings")} | {OURS}
+        for field_name in ("connections", "systems", "business_units", "sends"):
+            for connection in getattr(feed, field_name):
+                if connection not in reporting:
+                    what = f"no connection or onboarding named {connection!r}{meant(connection, reporting)}"
+                    self.problems.append(document.problem((field_name,), what))
 
     def _check_marketing(self, document: Document, trigger: Trigger, provider: ProviderDefinition | None) -> None:
         """Marketing mail without consent, or without a way out, must not wait for the first recipient to be noticed."""

@@ -15,8 +15,9 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from espial.definitions.load import Definitions
+from espial.feeds.definition import LayoutDefinition, built_in
 
-KINDS = ("connections", "onboardings", "providers", "templates", "triggers")
+KINDS = ("connections", "feeds", "layouts", "onboardings", "providers", "templates", "triggers")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def bundle(definitions: Definitions) -> Bundle:
     """Everything as the functions read it; pure, so equal input gives an equal version."""
     content: dict[str, Any] = {
         "connections": {name: item.published() for name, item in definitions.connections.items()},
+        "feeds": {name: item.published() for name, item in definitions.feeds.items()},
+        "layouts": {name: item.published() for name, item in _layouts(definitions).items()},
         "onboardings": {name: item.published() for name, item in definitions.onboardings.items()},
         "providers": {name: item.published() for name, item in definitions.providers.items()},
         "templates": {name: compiled["sha"] for name, compiled in definitions.templates.items()},
@@ -53,6 +56,14 @@ def bundle(definitions: Definitions) -> Bundle:
     }
     templates = {str(compiled["sha"]): compiled for compiled in definitions.templates.values()}
     return Bundle({"version": sha256(_canonical(content)).hexdigest(), **content}, templates)
+
+
+def _layouts(definitions: Definitions) -> dict[str, LayoutDefinition]:
+    """Those that a feed uses: the functions read no files of their own."""
+    known = {**built_in(), **definitions.layouts}
+    return {
+        name: known[name] for name in sorted({name for feed in definitions.feeds.values() for name in feed.layouts})
+    }
 
 
 def changes(before: Mapping[str, Any] | None, new: Bundle, bucket: Bucket) -> list[str]:

@@ -96,6 +96,10 @@ class LayoutDefinition(Definition):
         """Whether one of them is a key column: what is only required may be left out of a narrow file."""
         return bool({*left} & {*self.key})
 
+    def published(self) -> dict[str, Any]:
+        """With `from` under its own name."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"description"})
+
     def columns_of(self, profile: str) -> tuple[str, ...]:
         """The names of a profile's columns, in order; a profile that the layout does not have is all of them."""
         chosen = self.profiles.get(profile, len(self.columns))

@@ -1,0 +1,39 @@
+"""EventsTable's stream -> the files of each feed, when it is time; what cannot be done now is done at the next run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools import Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+
+from espial import wiring
+from espial.logs import logger, metrics
+from espial.reporting import count_written, log_failures
+from espial.settings import WriteFeedSettings
+
+tracer = Tracer()
+settings = WriteFeedSettings.from_env()
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+def handler(_event: dict[str, Any], _context: Any) -> dict[str, str]:
+    outcomes: dict[str, str] = {}
+    failures: dict[str, Exception] = {}
+    gaps = 0
+    for writer in wiring.feed_writers(settings, datetime.now(UTC)):
+        try:
+            written = writer.run()
+        except Exception as exc:  # noqa: BLE001  one feed must not stop the others
+            failures[writer.feed.name] = exc
+        else:
+            outcomes[writer.feed.name] = written.outcome
+            count_written(written)
+            gaps += written.batch is not None and written.batch.gap
+    metrics.add_metric("feed.gaps", MetricUnit.Count, gaps)
+    metrics.add_metric("feed.failed", MetricUnit.Count, len(failures))
+    log_failures("feed.failed", failures)
+    return outcomes
