@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,17 @@ class Memory:
         self.largest = max(self.largest, end - start)
         self.total += end - start
         return self.content[start:end]
+
+
+def bgzf_member(content: bytes, level: int = 6, extra: bytes = b"") -> bytes:
+    """A gzip member that says how long it is; `extra` are fields before the one that does."""
+    packer = zlib.compressobj(level, zlib.DEFLATED, -15)
+    packed = packer.compress(content) + packer.flush()
+    fields = extra + b"BC\x02\0"
+    length = 12 + len(fields) + 2 + len(packed) + 8
+    head = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff" + (len(fields) + 2).to_bytes(2, "little")
+    trailer = zlib.crc32(content).to_bytes(4, "little") + len(content).to_bytes(4, "little")
+    return head + fields + (length - 1).to_bytes(2, "little") + packed + trailer
 
 
 def opened(content: bytes, key: str = "file", layout: Layout | None = None) -> Container:

@@ -35,6 +35,7 @@ from espial.services.record_export import ChunkRecorder
 from espial.services.split_export import Splitter
 from espial.sources import Export
 from espial.verify.shared import bearer_token
+from tests.export_files import bgzf_member
 from tests.fakes import FakeConnections, FakeEventStore, FakeQuarantine
 from tests.fakes import FakeLedger as FakeBalance
 
@@ -116,6 +117,13 @@ def gzip_file(ids: list[str]) -> bytes:
     return b"".join(gzip.compress(whole[at : at + 700], mtime=0) for at in range(0, len(whole) or 1, 700))
 
 
+def bgzf_file(ids: list[str]) -> bytes:
+    """Of members that say how long they are, the last one without text."""
+    whole = ndjson_file(ids)
+    members = (whole[at : at + 100] for at in range(0, len(whole), 100))
+    return b"".join(map(bgzf_member, (*members, b"")))
+
+
 def zip_file(ids: list[str]) -> bytes:
     """CSV and NDJSON members, a picture beside them."""
     out = io.BytesIO()
@@ -143,6 +151,7 @@ KINDS: dict[str, Callable[[list[str]], bytes]] = {
     "csv": csv_file,
     "ndjson": ndjson_file,
     "gzip": gzip_file,
+    "bgzf": bgzf_file,
     "zip": zip_file,
     "parquet": parquet_file,
 }

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from espial.errors import Malformed
 from espial.exports import Damage, RangeSource, Row, folded
-from espial.exports.text import Encoding, Parsed, Stream, evenly, is_sound
+from espial.exports.text import Encoding, Feed, Parsed, Plain, Stream, evenly, is_sound
 from espial.sources import Layout
 
 MAX_RECORD_BYTES = 1 << 20
@@ -175,24 +175,26 @@ class Records:
         """See `Format`."""
         edges = [self.start]
         for edge in evenly(self.start, source.size, target_bytes)[1:]:
-            if edge > edges[-1] and self.encoding.unit == 1:
-                start = self._record_start(source, edge)
+            if edge > edges[-1]:
+                start = self.known_start(Plain(source), edge)
                 if start is not None and edges[-1] < start < source.size:
                     edges.append(start)
         return edges
 
-    def _record_start(self, source: RangeSource, place: int) -> int | None:
-        """The first place behind `place` that is known to start a record."""
+    def known_start(self, stream: Stream, place: int) -> int | None:
+        """See `Format`."""
+        if self.encoding.unit > 1:
+            return None
+        feed = Feed(stream, place)
         for length in (_GLANCE_BYTES, 2 * self.max_record):
-            end = min(place + length, source.size)
-            data = source.read(place, end)
+            data = feed.take(length)
             line = self.encoding.first_line_end(data)
             if line and not self._layout.quoted:
                 return place + line
-            full = end == source.size or len(data) - line >= self.max_record
+            full = feed.nothing_behind(len(data)) or len(data) - line >= self.max_record
             if line and (start := self._decided(data[line:], full=full)) is not None:
                 return place + line + start
-            if full:
+            if full or feed.ended:
                 break
         return None
 

@@ -1,6 +1,6 @@
 """gzip (RFC 1952): one stream of one or several members, inflated piece by piece, with text inside.
 
-Not splittable, so a file is one range. A place in it is an offset in the inflated text.
+Not splittable, so a file is one range, unless it is `bgzf`. A place in it is an offset in the inflated text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from isal import isal_zlib
 
-from espial.exports import Damage, Mark, RangeSource, Row
+from espial.exports import Damage, Mark, RangeSource, Row, bgzf
 from espial.exports.deflate import Inflating, Point, Points
 from espial.exports.text import Broken, Feed, Format, Plain, read, sample_of, wrapped
 from espial.sources import Layout
@@ -31,6 +31,7 @@ class Inflated:
     """The text of all members, one behind the other."""
 
     inflated = True
+    limit = sys.maxsize
 
     def __init__(self, source: RangeSource) -> None:
         self._source = source
@@ -122,8 +123,10 @@ class GzipFile:
         return read(self._form, self._stream, place, sys.maxsize, place)
 
 
-def open_container(source: RangeSource, key: str, layout: Layout) -> GzipFile:
+def open_container(source: RangeSource, key: str, layout: Layout) -> GzipFile | bgzf.BgzfFile:
     """Recognise the text inside. Raises Malformed: nested_archive, corrupt_gzip and what the text's format raises."""
+    if bgzf.is_bgzf(source):
+        return bgzf.open_container(source, key, layout)
     stream = Inflated(source)
     sample, whole = sample_of(stream, 0)
     return GzipFile(source, stream, wrapped(sample, key.removesuffix(".gz"), layout, whole=whole))

@@ -97,13 +97,20 @@ class Lines:
         """See `Format`."""
         if start <= self.start:
             return self.start
-        feed = Feed(stream, start - 1)
+        known = self.known_start(stream, start - 1)
+        return start if known is None else known
+
+    def known_start(self, stream: Stream, place: int) -> int | None:
+        """See `Format`."""
+        if self.encoding.unit > 1:
+            return None
+        feed = Feed(stream, place)
         while data := feed.take(1 << 16):
             end = self.encoding.first_line_end(data)
             feed.skip(end or len(data))
             if end:
                 break
-        return feed.place
+        return None if feed.broken and not data else feed.place
 
     def parse(self, data: bytes, place: int, end: int, *, final: bool) -> Parsed:
         """See `Format`."""
@@ -195,6 +202,10 @@ class Values:
     def align(self, _stream: Stream, start: int) -> int:
         """See `Format`."""
         return start
+
+    def known_start(self, _stream: Stream, _place: int) -> int | None:
+        """See `Format`. Only by reading from the start on."""
+        return None
 
     def parse(self, data: bytes, place: int, _end: int, *, final: bool) -> Parsed:
         """See `Format`. One range is all there is."""

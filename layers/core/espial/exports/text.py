@@ -42,9 +42,10 @@ class Broken(Exception):
 
 
 class Stream(Protocol):
-    """Bytes in order."""
+    """Bytes in order. Records that start at the `limit` or behind it are another range's; it may show while reading."""
 
     inflated: bool
+    limit: int
 
     def pieces(self, place: int) -> Iterator[bytes]:
         """The bytes from `place` on, in pieces of about READ_BYTES. Raises Broken behind the last that can be read."""
@@ -55,6 +56,7 @@ class Plain:
     """The object's own bytes, up to an `end` if one is given."""
 
     inflated = False
+    limit = sys.maxsize
 
     def __init__(self, source: RangeSource, end: int | None = None) -> None:
         self._source = source
@@ -256,6 +258,10 @@ class Format(Protocol):
         """The first record that starts at the edge `start` or behind it."""
         ...
 
+    def known_start(self, stream: Stream, place: int) -> int | None:
+        """The first place behind `place` that is known to start a record, or the text's end; None if none is known."""
+        ...
+
     def behind(self, data: bytes) -> int:
         """Within or behind a record over `max_record`: where in `data` the next may start, or 0."""
         ...
@@ -270,7 +276,8 @@ def read(
     while feed.place < end:
         place = feed.place
         data = feed.take(grown or min(STRETCH_BYTES, end - place))
-        if not data:
+        end = min(end, stream.limit)
+        if not data or place >= end:
             break
         steps, used = form.parse(data, place, end, final=feed.nothing_behind(len(data)))
         if used:

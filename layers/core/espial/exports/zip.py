@@ -69,6 +69,7 @@ class _Inflated:
     """A member's text, checked against its entry."""
 
     inflated = True
+    limit = sys.maxsize
 
     def __init__(self, source: RangeSource, member: Member) -> None:
         self._source = source
