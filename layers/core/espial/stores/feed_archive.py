@@ -21,7 +21,8 @@ class S3FeedArchive:
     def put(self, feed: str, token: str, name: str, content: bytes) -> None:
         """See `FeedArchive.put`."""
         try:
-            self._s3.put_object(Bucket=self._bucket, Key=f"{PREFIX}{feed}/{token}/{name}", Body=content)
+            key, kind = f"{PREFIX}{feed}/{token}/{name}", "application/octet-stream"
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=kind)
         except (ClientError, BotoCoreError) as exc:
             raise TryAgain(f"the feeds bucket cannot be written: {type(exc).__name__}") from exc
 
