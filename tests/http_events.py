@@ -6,6 +6,11 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
+ROUTES = {
+    "in": "ANY /in/{platform}/{connection}",
+    "v1": "ANY /v1/{proxy+}",
+    "timeline": "GET /timeline/{person+}",
+}
 REQUEST_ID = "JKJaXmPLvHcESHA="
 
 
@@ -22,10 +27,10 @@ def http_event(
     if parts[0] == "in":
         parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
     else:
-        parameters = {"proxy": "/".join(parts[1:])}
+        parameters = {"person" if parts[0] == "timeline" else "proxy": "/".join(parts[1:])}
     return {
         "version": "2.0",
-        "routeKey": "ANY /in/{platform}/{connection}" if parts[0] == "in" else "ANY /v1/{proxy+}",
+        "routeKey": ROUTES[parts[0]],
         "rawPath": path,
         "rawQueryString": query,
         "headers": dict(headers or {}),

@@ -55,6 +55,7 @@ def test_the_commands_of_a_page_work(page: Path, stack: Stack, checkout: Path) -
         **os.environ,
         **stack.environment,
         "EVENTS_TABLE": stack.outputs["EventsTable"],
+        "ADMIN_URL": stack.outputs["AdminUrl"],
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "80",
     }

@@ -172,7 +172,7 @@ def test_globals_hold_what_all_functions_share():
 
 
 def test_every_route_of_the_owners_api_asks_who_calls():
-    """People's data is for those whom IAM lets ask; platforms and sites have APIs of their own, with their own proofs."""
+    """People's data is for those whom IAM lets ask; platforms and sites have APIs of their own."""
     routes = template().of_type("AWS::ApiGatewayV2::Route").values()
     guarded = [route for route in routes if {"Ref": "AdminApi"} == route["ApiId"]]
     assert guarded

@@ -1,0 +1,108 @@
+"""The owner's API: what its routes take and answer. Who may call them API Gateway decides, by IAM."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+
+from espial.deliveries import Reply
+from espial.errors import TryAgain
+from espial.events import PersonKey
+from espial.gateway import Refusal, Request, retry_after
+from espial.journal.page import page
+from espial.journal.table import Journal
+from espial.logs import logger, where
+
+MOST_ROWS = 1000
+LONGEST_KEY = 1024
+"""Bytes of a person's key; a table's key takes 2,048 with everything around it."""
+
+_PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+_INERT = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+
+
+class Asked(NamedTuple):
+    """Whose timeline, how much of it, and whether as a page."""
+
+    person: PersonKey
+    limit: int
+    messages_only: bool
+    as_page: bool
+
+
+def asked(request: Request) -> Asked:
+    """What `GET /timeline/{person+}?limit=&messages_only=&format=` asks for. Raises Refusal (400)."""
+    given = {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
+    if unknown := given.keys() - {"limit", "messages_only", "format"}:
+        raise Refusal(400, "unknown_parameter", f"no parameter {min(unknown)!r}: limit, messages_only or format")
+    limit = given.get("limit", "200")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_ROWS):
+        raise Refusal(400, "bad_limit", f"limit must be a whole number from 1 to {MOST_ROWS}")
+    return Asked(
+        _person(request.path.get("person", "")),
+        int(limit),
+        messages_only=_one_of(given, "messages_only", ("false", "true")) == "true",
+        as_page=_one_of(given, "format", (_preferred(request), "html", "json")) == "html",
+    )
+
+
+def answered(found: Journal, asked: Asked) -> Reply:
+    """The timeline as JSON or as a page. Raises Refusal (404) where nothing is known."""
+    if not found.rows:
+        raise Refusal(404, "nothing_recorded", "nothing is recorded of this person")
+    if asked.as_page:
+        return Reply(body=page(found), headers={"content-type": "text/html; charset=utf-8", **_PRIVATE, **_INERT})
+    return _json(
+        200,
+        {
+            "person": str(found.person),
+            "keys": [str(key) for key in found.keys],
+            "earlier": found.earlier,
+            "rows": [row.plain() for row in found.rows],
+        },
+    )
+
+
+def refused(exc: Exception) -> Reply:
+    """What the caller is told of an error; of ours nothing but that it is one, and where it was goes to the log."""
+    if isinstance(exc, NotFoundError):
+        return refused(Refusal(404, "unknown_route", "no such route"))
+    if isinstance(exc, Refusal):
+        return _json(exc.status, {"reason": exc.reason, "detail": str(exc)}, **exc.headers)
+    if isinstance(exc, TryAgain):
+        return _json(503, {"reason": "try_again", "detail": "try again later"}, **retry_after(exc))
+    logger.error("api.failed", extra={"detail": where(exc)})
+    return _json(500, {"reason": "internal_error", "detail": "this is our fault; the function's log has it"})
+
+
+def _person(text: str) -> PersonKey:
+    if len(text.encode()) > LONGEST_KEY:
+        raise Refusal(400, "bad_person", f"a person's key has at most {LONGEST_KEY} bytes")
+    try:
+        person = PersonKey.parse(text)
+    except ValueError as exc:
+        raise Refusal(400, "bad_person", str(exc)) from exc
+    if not person.value.strip():
+        raise Refusal(400, "bad_person", "a person's key is empty")
+    return person
+
+
+def _preferred(request: Request) -> str:
+    """What the caller would rather read: a browser names HTML, programs do not."""
+    return "html" if "text/html" in request.headers.get("accept", "") else "json"
+
+
+def _one_of(given: dict[str, str], name: str, values: tuple[str, ...]) -> str:
+    """The parameter, by default the first of its values."""
+    value = given.get(name, values[0])
+    if value not in values:
+        raise Refusal(400, f"bad_{name}", f"{name} must be one of {', '.join(sorted({*values}))}")
+    return value
+
+
+def _json(status: int, content: Any, **headers: str) -> Reply:
+    body = json.dumps(content, ensure_ascii=False)
+    return Reply(status=status, body=body, headers={"content-type": "application/json", **_PRIVATE, **headers})

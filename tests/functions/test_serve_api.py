@@ -1,0 +1,128 @@
+"""serve_api on the local cloud: a person's timeline for the owner's people and programs."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import msgspec
+import pytest
+
+from espial.logs import logger
+from tests.builders import CONTEXT
+from tests.contract.test_ports import a_bucket, events_table
+from tests.functions.test_cli_timeline import record
+from tests.http_events import http_event
+from tests.unit.test_journal import EVERYTHING, KEYS, SEED
+
+pytestmark = pytest.mark.cloud
+
+
+@pytest.fixture
+def api(cloud, load_app, monkeypatch):
+    """Asks the function what API Gateway would: path, query, headers -> its answer."""
+    a_bucket(cloud)
+    events_table(cloud, "events")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.url)
+    handler = load_app("serve_api", EVENTS_TABLE="events", STORE_BUCKET="store").handler
+
+    def ask(path, query="", method="GET", **headers):
+        return handler(http_event(path, "", headers, method=method, query=query), CONTEXT)
+
+    return ask
+
+
+def test_a_timeline_is_told_under_any_key(api, cloud):
+    """As JSON: every row, and every key that is the person's."""
+    record(cloud, EVERYTHING)
+    answer = api("/timeline/email:ada@example.com")
+    assert (200, "application/json") == (answer["statusCode"], answer["headers"]["content-type"])
+    told = json.loads(answer["body"])
+    assert "email:ada@example.com" == told["person"]
+    assert {*map(str, KEYS), "contact:braze/b-1"} <= {*told["keys"]}
+    assert 0 == told["earlier"]
+    for key in ("ada@example.com", "id:cust-1001", "contact:braze/b-1"):
+        assert told["rows"] == json.loads(api(f"/timeline/{key}")["body"])["rows"]
+    fewer = json.loads(api("/timeline/id:cust-1001", "limit=2&messages_only=true")["body"])
+    assert 2 == len(fewer["rows"])
+    assert fewer["rows"][-1]["sequence"] == fewer["earlier"] + 2
+    assert "activity" not in {row["kind"] for row in fewer["rows"]}
+
+
+def test_the_account_of_a_connection_is_the_published_one(api, cloud):
+    """Two connections of one workspace share their sends."""
+    other = [SEED[1], SEED[2]._replace(event=msgspec.structs.replace(SEED[2].event, connection="braze-bucket"))]
+    record(cloud, other)
+    assert "no send is known yet" == json.loads(api("/timeline/id:cust-1001")["body"])["rows"][1]["correlation"]
+    connections = {name: {"platform": "braze", "account": "w"} for name in ("braze-main", "braze-bucket")}
+    bundle = json.dumps({"version": "1", "connections": connections})
+    cloud.client("s3").put_object(Bucket="store", Key="definitions/active.json", Body=bundle)
+    assert 1 == json.loads(api("/timeline/id:cust-1001")["body"])["rows"][1]["send"]
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"), [("format=html", {}), ("", {"Accept": "text/html,application/xhtml+xml;q=0.9"})]
+)
+def test_a_browser_gets_a_page_that_can_do_nothing(api, cloud, query, headers):
+    """Nobody keeps it on the way, and its browser runs and loads nothing for it."""
+    record(cloud, SEED)
+    answer = api("/timeline/id:cust-1001", query, **headers)
+    assert (200, "text/html; charset=utf-8") == (answer["statusCode"], answer["headers"]["content-type"])
+    assert answer["body"].startswith("<!doctype html>")
+    assert "Welcome campaign opened" in answer["body"]
+    assert "no-store" == answer["headers"]["cache-control"]
+    assert "default-src 'none'" in answer["headers"]["content-security-policy"]
+    told = api("/timeline/id:cust-1001", "format=json", Accept="text/html")
+    assert "application/json" == told["headers"]["content-type"]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "reason"),
+    [
+        ("/timeline/id:nobody", "", 404, "nothing_recorded"),
+        ("/timeline/fax:1", "", 400, "bad_person"),
+        ("/timeline/email:", "", 400, "bad_person"),
+        ("/timeline/ ", "", 400, "bad_person"),
+        (f"/timeline/id:{'x' * 1025}", "", 400, "bad_person"),
+        ("/timeline/id:a", "limit=0", 400, "bad_limit"),
+        ("/timeline/id:a", "limit=1001", 400, "bad_limit"),
+        ("/timeline/id:a", "limit=٣", 400, "bad_limit"),
+        ("/timeline/id:a", "limit=", 400, "bad_limit"),
+        ("/timeline/id:a", f"limit={'9' * 5000}", 400, "bad_limit"),
+        ("/timeline/id:a", "format=xml", 400, "bad_format"),
+        ("/timeline/id:a", "messages_only=yes", 400, "bad_messages_only"),
+        ("/timeline/id:a", "since=yesterday", 400, "unknown_parameter"),
+        ("/v1/track", "", 404, "unknown_route"),
+    ],
+)
+def test_what_cannot_be_answered_has_its_reason(api, path, query, status, reason):
+    """A code for programs and a sentence for people."""
+    answer = api(path, query)
+    told = json.loads(answer["body"])
+    assert (status, reason) == (answer["statusCode"], told["reason"])
+    assert told["detail"]
+
+
+def test_what_is_our_fault_is_not_explained_to_the_caller(api, cloud):
+    """What broke is in the log."""
+    cloud.client("dynamodb").delete_table(TableName="events")
+    answer = api("/timeline/id:a")
+    assert (500, "internal_error") == (answer["statusCode"], json.loads(answer["body"])["reason"])
+
+
+def test_no_log_line_names_the_person(api, cloud, capsys, monkeypatch):
+    """Found, not found, refused or broken: the log has the route and the status."""
+    log = io.StringIO()
+    for handler in logger.handlers:
+        monkeypatch.setattr(handler, "stream", log)
+    record(cloud, SEED)
+    for path in ("/timeline/email:ada@example.com", "/timeline/email:bo@example.com", "/timeline/fax:ada@example.com"):
+        api(path)
+    cloud.client("dynamodb").delete_table(TableName="events")
+    api("/timeline/email:ada@example.com")
+    said = capsys.readouterr()
+    assert "@example.com" not in log.getvalue() + said.out + said.err
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    told = [(line["route"], line["status"]) for line in lines if "api.answered" == line["message"]]
+    assert [("GET /timeline/{person+}", status) for status in (200, 404, 400, 500)] == told
+    assert 1 == len([line for line in lines if "api.failed" == line["message"]])
