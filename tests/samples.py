@@ -210,7 +210,7 @@ def rows(path: Path, settings: Mapping[str, Any] | None = None) -> Iterator[tupl
     """Row kind, row and file of each row (or damage) of an export sample; none where its platform skips it."""
     given, key = settings or {}, export_key(path)
     source = sources.of(replace(connection(path.relative_to(EVENTS / "exports").parts[0]), settings=given))
-    layout = source.layout(key, given)
+    layout = sources.layout_of(source, key, given)
     if layout.skip:
         return
     container = open_container(_Local(path.read_bytes()), key, layout)

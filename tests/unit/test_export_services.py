@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import zipfile
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -325,6 +327,26 @@ def test_every_kind_of_file_is_read_to_its_end(kind):
     world.drain()
     assert ("done", Counts(rows=60, recorded=60)) == (world.state().state, world.state().counts)
     assert set(ids) == world.recorded()
+
+
+def test_of_an_archive_the_platform_is_asked_member_by_member():
+    """A manifest in it is left alone as one beside it is, and so is an archive of nothing else."""
+    world = World()
+    row = json.dumps({"id": "p1", "t": AT})
+    world.splitter().split(world.bucket.put(KEY, zipped({"manifest.json": '{"t": 1}', "x.json": row}), "e1"))
+    world.drain()
+    assert ("done", Counts(rows=1, recorded=1)) == (world.state().state, world.state().counts)
+    found = world.splitter().split(world.bucket.put(KEY, zipped({"manifest.json": '{"t": 1}'}), "e2"))
+    assert split_export.Split("ignored", "not_data") == found
+    assert ("ignored", "not_data") == (world.state("e2").state, world.state("e2").reason)
+
+
+def zipped(members: dict[str, str]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return out.getvalue()
 
 
 def test_stale_and_repeated_notices_do_nothing():

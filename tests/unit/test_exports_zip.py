@@ -15,7 +15,7 @@ from espial.errors import Malformed
 from espial.exports import Damage, Mark, Row, text
 from espial.exports import zip as exports_zip
 from espial.sources import Layout
-from tests.export_files import Memory, check, opened, reasons_of, rows_of
+from tests.export_files import Memory, check, opened, reasons_of, rows_of, steps_of
 
 NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0/\\"), min_size=1, max_size=8)
 ROW = st.fixed_dictionaries({"id": st.integers(0, 999), "note": st.text(max_size=6)})
@@ -183,6 +183,26 @@ def test_what_lies_beside_the_data_is_skipped():
         [("pics/a.PNG", b"\x89PNG"), ("t/mail.html", b"<html>"), ("__MACOSX/._a.json", b"\0\x05"), THREE[0]]
     )
     assert ([1] * 5, []) == ([row["a"] for row in rows_of(content)], reasons_of(content))
+
+
+def test_the_platform_says_what_is_known_of_each_member():
+    """Whether it is data, its delimiter, encoding and columns; the places of the others stay the same."""
+    members = [("skip/a.csv", b"x|y\n"), ("b.csv", "é|1\n".encode("cp1252")), ("c.csv", b"n;m\n2;3\n")]
+    layouts = {
+        "skip/a.csv": Layout(skip=True),
+        "b.csv": Layout(delimiter="|", encoding="cp1252", columns=("n", "m")),
+        "c.csv": Layout(),
+    }
+    layout = Layout(members=layouts.__getitem__)
+    check(zipped(members), [{"n": "é", "m": "1"}, {"n": "2", "m": "3"}], random.Random(1), layout=layout)
+    assert [4, 12] == [step.place for step in steps_of(zipped(members), layout=layout) if isinstance(step, Row)]
+
+
+def test_an_archive_without_data_says_so():
+    """Not by mistake: what it holds is known to report nothing."""
+    for members in ([("logo.png", b"\x89PNG")], [("skip.csv", b"a,b\n")]):
+        with pytest.raises(Malformed, match="not_data"):
+            opened(zipped(members), layout=Layout(members=lambda name: Layout(skip=name == "skip.csv")))
 
 
 @given(cut=st.integers(0, 10_000), place=st.integers(0, 10_000), byte=st.integers(0, 255))

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, Protocol
 from espial.errors import Malformed
 from espial.sources import Layout
 
+NOT_DATA = "not_data"
+"""Why a file is refused that holds something, but by its platform's word no reports."""
+
 
 class RangeSource(Protocol):
     """One object as bytes. Whoever implements it makes sure that every read sees the same version."""
@@ -114,8 +117,8 @@ _KNOWN_BY_SIGHT = {
 def open_container(source: RangeSource, key: str, layout: Layout) -> Container:
     """Recognise and open an export file; `layout` is what its platform knows of it.
 
-    Raises Malformed: `unsupported_container` for a format that Espial does not read, `empty_file`, or the container's
-    own reason when its beginning is unreadable.
+    Raises Malformed: `unsupported_container` for a format that Espial does not read, `empty_file`, `not_data`, or the
+    container's own reason when its beginning is unreadable.
     """
     if not source.size:
         raise Malformed("empty_file", "no byte")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from isal import isal_zlib
 
 from espial.errors import Malformed
-from espial.exports import Damage, Mark, RangeSource, Row
+from espial.exports import NOT_DATA, Damage, Mark, RangeSource, Row
 from espial.exports.deflate import Inflating, Point, Points, Stored
 from espial.exports.text import MAX_CHUNKS, Broken, Feed, Format, Plain, read, sample_of, wrapped
 from espial.sources import Layout
@@ -113,14 +113,13 @@ class _Inflated:
 class ZipFile:
     """An opened archive. `kind`, `record_name` and `columns` are those of the member being read, at first the first."""
 
-    def __init__(self, source: RangeSource, members: list[Member], layout: Layout) -> None:
+    def __init__(self, source: RangeSource, members: Mapping[Member, Layout]) -> None:
         self._source = source
         self._members = members
-        self._layout = layout
         self.kind = ""
         self.record_name = ""
         self.columns: Mapping[str, str] = {}
-        problem = Malformed("empty_file", "no member holds data")
+        problem = Malformed("empty_file", "no member holds a byte")
         for member in members:
             try:
                 self._open(member)
@@ -136,7 +135,7 @@ class ZipFile:
         if member.method not in (_STORED, _DEFLATED):
             raise Malformed("unsupported_compression", f"{member.name}: method {member.method}")
         sample, whole = sample_of(_Inflated(self._source, member), member.base)
-        form = wrapped(sample, member.name, self._layout, whole=whole)
+        form = wrapped(sample, member.name, self._members[member], whole=whole)
         self.kind, self.record_name, self.columns = form.kind, member.name, form.columns
         return form
 
@@ -169,19 +168,22 @@ def open_container(source: RangeSource, _key: str, layout: Layout) -> ZipFile:
     """Read the directory.
 
     Raises Malformed: truncated_zip, corrupt_zip, too_many_members, overlapping_members, and, if no member can be read,
-    the last one's reason: encrypted_member, nested_archive, unsupported_compression, empty_file …
+    the last one's reason: encrypted_member, nested_archive, unsupported_compression, empty_file, not_data …
     """
     members = sorted(_directory(source), key=attrgetter("offset"))
     for one, other in itertools.pairwise(members):
         if one.offset + _LOCAL.size + one.packed > other.offset:
             raise Malformed("overlapping_members", f"{one.name} and {other.name}")
     base = 0
-    readable = []
+    readable: dict[Member, Layout] = {}
     for member in members:
-        if member.size and not member.name.endswith("/") and not _is_beside(member.name):
-            readable.append(member._replace(base=base))
-            base += member.size
-    return ZipFile(source, readable, layout)
+        its = layout.members(member.name) if layout.members else layout
+        if member.size and not member.name.endswith("/") and not _is_beside(member.name) and not its.skip:
+            readable[member._replace(base=base)] = its
+        base += member.size
+    if base and not readable:
+        raise Malformed(NOT_DATA, "no member holds reports")
+    return ZipFile(source, readable)
 
 
 def _is_beside(name: str) -> bool:

@@ -37,7 +37,7 @@ from espial.ports import Connections, EventStore, Quarantine
 from espial.services.ledger import Stretch, counted, of_stretch
 from espial.services.recorder import Recorder, Report, Tally
 from espial.services.split_export import give_up, mode, owner, refusal
-from espial.sources import Export
+from espial.sources import Export, layout_of
 
 CHECKPOINT_ROWS = 2000
 MARGIN_MS = 60_000
@@ -205,7 +205,7 @@ class _Reading:
         self._pointer = chunk.file.pointer
         self._connection, self._source = owner(self._file.key, to.connections)
         self._bytes = FileSource(to.objects, self._file, to.resumes(self._file))
-        layout = self._source.layout(self._file.key, self._connection.settings)
+        layout = layout_of(self._source, self._file.key, self._connection.settings)
         self._container = open_container(self._bytes, self._file.key, layout)
         self._arrival = Arrival(
             connection=self._connection,

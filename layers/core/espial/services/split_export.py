@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from espial import sources
 from espial.deliveries import Connection
 from espial.errors import Malformed, MalformedDelivery, UnknownConnection
-from espial.exports import Container, open_container
+from espial.exports import NOT_DATA, Container, open_container
 from espial.exports.files import (
     DONE,
     ChunkQueue,
@@ -27,10 +27,9 @@ from espial.exports.files import (
 from espial.exports.notices import Notice, ignored, parse
 from espial.ports import Connections, Quarantine, Quarantined
 from espial.services.recorder import entry_id
-from espial.sources import Source
+from espial.sources import Source, layout_of
 
 PREFIX = "exports"
-NOT_DATA = "not_data"
 
 TARGET_BYTES = 64 << 20
 """Of a chunk: a minute or two of work at 50,000 rows a second and core, so that a retry costs little."""
@@ -120,15 +119,17 @@ class Splitter:
         try:
             return self._plan(file)
         except (Unavailable, Malformed, UnknownConnection) as exc:
+            if getattr(exc, "reason", "") == NOT_DATA:
+                self._ledger.ignore(file, NOT_DATA, self._now)
+                return Split("ignored", NOT_DATA)
             outcome = "unavailable" if isinstance(exc, Unavailable) else "refused"
             return Split(outcome, give_up(file, exc, self._ledger, self._quarantine, self._now))
 
     def _plan(self, file: ExportFile) -> Split:
         connection, source = owner(file.key, self._connections)
-        layout = source.layout(file.key, connection.settings)
+        layout = layout_of(source, file.key, connection.settings)
         if layout.skip:
-            self._ledger.ignore(file, NOT_DATA, self._now)
-            return Split("ignored", NOT_DATA)
+            raise Malformed(NOT_DATA, file.key)
         container = open_container(FileSource(self._objects, file), file.key, layout)
         if container.kind not in source.exports and not is_archive(container):
             raise Malformed("unsupported_container", f"{source.name} exports no {container.kind} files")

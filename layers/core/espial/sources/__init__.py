@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -82,7 +82,8 @@ class Source:
     exports       row kind -> function (row, export) -> item, list of items, or None for a row that is no report:
                   bucket rows become the webhook's item shape, so that there is one normaliser. The key is the row
                   kind of `espial.exports`: `avro`, `csv`, `ndjson` or `parquet`.
-    layout        (key, the connection's settings) -> what cannot be seen from a file itself, see `Layout`.
+    layout        (key, the connection's settings) -> what cannot be seen from a file itself, see `Layout`. Asked
+                  for each member of an archive too, with the key `<archive>/<member>`.
     handshake     the platform's probe (HEAD, GET challenge …) -> a reply, or None if this is not one. Asked before
                   anything is proven: it may repeat what the probe says, and keep or promise nothing.
     methods       how the platform posts, when not by POST alone. What a GET reports stands in `RawDelivery.url`.
@@ -124,6 +125,7 @@ class Layout:
     delimiter  of delimited text, one character; default: the one of `,` `;` tab `|` that fits its first lines.
     columns    names for a file without a header line.
     quoted     False: a quotation mark is a character like any other.
+    members    of an archive: a member's name -> what has to be known of that; default: what is known of the archive.
     """
 
     skip: bool = False
@@ -131,6 +133,12 @@ class Layout:
     delimiter: str = ""
     columns: tuple[str, ...] = ()
     quoted: bool = True
+    members: Callable[[str], Layout] | None = None
+
+
+def layout_of(source: Source, key: str, settings: Mapping[str, Any]) -> Layout:
+    """What the platform knows of a file and, if it is an archive, of its members: these as files in a folder."""
+    return replace(source.layout(key, settings), members=lambda name: source.layout(f"{key}/{name}", settings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
