@@ -136,7 +136,7 @@ up in {time.monotonic() - started:.0f} s. Yours until `make down`:
 
   webhooks   {outputs["ApiUrl"]}/in/<platform>/<connection>
   tracking   {outputs["TrackingUrl"]}/v1/track
-  timelines  {outputs["AdminUrl"]}/timeline/<person>?format=html
+  timelines  {outputs["AdminUrl"]}/timeline/<person>, signed (docs/timeline.md)
   exports    s3://{outputs["ExportsBucket"]}/exports/<platform>/<connection>/
   AWS tools  export {export}
 
