@@ -128,7 +128,7 @@ def test_what_happened_in_one_second_is_told_in_its_natural_order():
         "Recipient data onboarded to Braze from RPI (inserted)",
         "Welcome campaign sent out of Braze",
         "Welcome campaign delivered",
-        "Newsletter campaign bounced for now",
+        "Newsletter campaign soft-bounced",
     ] == told
 
 

@@ -129,11 +129,7 @@ class _Drawing:
                 up = f"Q{out:g} {y:g} {out:g} {y - _RADIUS:g}V{top + _RADIUS:g}Q{out:g} {top:g} {near:g} {top:g}"
                 yield element("path", class_=f"tie t{track}", d=f"M{x + 7:g} {y:g}H{near:g}{up}H{x + 7:g}")
             elif mark.row.unmatched:
-                end = x + 14 + self._size.gap
-                yield element(
-                    "path", class_="tie none", d=f"M{x + 7:g} {y:g}H{end - 6:g}Q{end:g} {y:g} {end:g} {y - 8:g}"
-                )
-                yield element("text", "?", class_="none", x=end + 9, y=y - 1)
+                yield element("path", class_="tie none", d=f"M{x + 8:g} {y:g}h4q6 0 6 -6v-4")
 
     def _mark(self, number: int) -> Element:
         mark, y = self._drawn[number], self._y[number]
@@ -200,9 +196,15 @@ def _goes_to(row: Row) -> Origin:
 
 
 def _sign(row: Row, x: float, y: float, track: int | None) -> Element:
-    """What stands on the lane: a disc for a send, a ring for a response, a square for a decision, else a dot."""
+    """What stands on the lane: a disc for a send, a ring for a response, a square for a decision, else a dot.
+
+    A response whose send is not known has a question mark in its ring.
+    """
     if row.kind == "send":
         return element("circle", class_=f"sign{'' if track is None else f' t{track}'}", cx=x, cy=y, r=7)
+    if row.unmatched:
+        ring = element("circle", class_="sign", cx=x, cy=y, r=7.5)
+        return element("g", ring, element("text", "?", class_="unknown", x=x, y=y + 3.7))
     if row.kind == "response":
         return element("circle", class_="sign", cx=x, cy=y, r=5.5)
     if row.kind == "ours":

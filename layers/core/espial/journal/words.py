@@ -16,7 +16,7 @@ _MESSAGE: Mapping[EventType, str] = {
     EventType.DELIVERED: "delivered",
     EventType.DEFERRED: "deferred",
     EventType.BOUNCED: "bounced",
-    EventType.SOFT_BOUNCED: "bounced for now",
+    EventType.SOFT_BOUNCED: "soft-bounced",
     EventType.BLOCKED: "blocked",
     EventType.REJECTED: "rejected",
     EventType.DROPPED: "dropped by {platform}",
