@@ -93,6 +93,16 @@ def test_plain_files_are_split_everywhere():
     assert -(-(len(content) - 8) // 1000) == len(opened(content).plan(1000))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_split(encoding):
+    """Quoted or not, at whole characters, of which some hold the byte of a line feed."""
+    rows = [("a", "b"), *((str(n), 'say "hi",\n\u0a0a\u0d0a\U0001f40a' * (n % 3)) for n in range(300))]
+    content = ("\ufeff" * (encoding == "utf-16-be") + written(rows)).encode(encoding)
+    plan = opened(content).plan(1001)
+    assert len(plan) > len(content) // 1001 // 2
+    assert [{"a": a, "b": b} for a, b in rows[1:]] == rows_of(content, target=1001)
+
+
 @pytest.mark.parametrize(
     ("line", "outcome"),
     [

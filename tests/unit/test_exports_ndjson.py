@@ -45,6 +45,14 @@ def test_lines(values, line, last, encoding, seed):
     check(content, list(map(json.loads, lines)), random.Random(seed), layout=layout)
 
 
+def test_utf_16_is_split():
+    """At whole characters, of which some hold the byte of a line feed."""
+    values = [{"n": n, "x": "\u0a0a\u0d0a\U0001f40a" * (n % 3)} for n in range(100)]
+    content = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode("utf-16")
+    assert len(opened(content).plan(301)) > len(content) // 301
+    assert values == rows_of(content, target=301)
+
+
 @given(
     values=st.lists(OBJECT, min_size=2, max_size=20),
     blanks=st.lists(BLANK, min_size=20, max_size=20),

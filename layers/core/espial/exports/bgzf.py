@@ -161,6 +161,8 @@ class BgzfFile:
         """The place of the first record that is known to start in the text from a member on; else behind all places."""
         if not member:
             return self._form.start
+        if self._form.encoding.unit > 1:  # a member may begin in the midst of a character
+            return sys.maxsize
         blocks = Blocks(self._source)
         start = self._form.known_start(blocks, member * MEMBER_BYTES)
         return sys.maxsize if start is None else blocks.place_of(start)

@@ -174,7 +174,7 @@ class Records:
     def edges(self, source: RangeSource, target_bytes: int) -> list[int]:
         """See `Format`."""
         edges = [self.start]
-        for edge in evenly(self.start, source.size, target_bytes)[1:]:
+        for edge in evenly(self.start, source.size, target_bytes, self.encoding.unit)[1:]:
             if edge > edges[-1]:
                 start = self.known_start(Plain(source), edge)
                 if start is not None and edges[-1] < start < source.size:
@@ -183,27 +183,26 @@ class Records:
 
     def known_start(self, stream: Stream, place: int) -> int | None:
         """See `Format`."""
-        if self.encoding.unit > 1:
-            return None
         feed = Feed(stream, place)
         for length in (_GLANCE_BYTES, 2 * self.max_record):
             data = feed.take(length)
             line = self.encoding.first_line_end(data)
             if line and not self._layout.quoted:
                 return place + line
+            text, _ = self.encoding.decode(data[line:])
             full = feed.nothing_behind(len(data)) or len(data) - line >= self.max_record
-            if line and (start := self._decided(data[line:], full=full)) is not None:
-                return place + line + start
+            if line and (start := self._decided(text, full=full)) is not None:
+                return place + line + self.encoding.size(text[:start])
             if full or feed.ended:
                 break
         return None
 
-    def _decided(self, data: bytes, *, full: bool) -> int | None:
+    def _decided(self, data: str, *, full: bool) -> int | None:
         """Where in `data`, which starts a line, the first record starts; None if that cannot be told from it.
 
         `full`: a record that starts in `data` ends in it, or is too long, or is the file's last.
         """
-        if b'"' not in data:
+        if '"' not in data:
             return 0 if full else None
         outside = self._supposed(data, within=False, full=full)
         inside = self._supposed(data, within=True, full=full)
@@ -212,18 +211,18 @@ class Records:
                 return one.first
         return None
 
-    def _supposed(self, data: bytes, *, within: bool, full: bool) -> _Supposition:
+    def _supposed(self, data: str, *, within: bool, full: bool) -> _Supposition:
         """Read on from the line start, within quotes or not, up to what refutes that."""
-        delimiter = re.escape(self._delimiter.encode(self.encoding.name))
-        behind = rb"(" + delimiter + rb"|\r\n?|\n)"
-        field = re.compile(rb'("[^"]*+(?:""[^"]*+)*+"|[^"\r\n' + delimiter + rb"]*+)" + behind)
+        delimiter = re.escape(self._delimiter)
+        behind = r"(" + delimiter + r"|\r\n?|\n)"
+        field = re.compile(r'("[^"]*+(?:""[^"]*+)*+"|[^"\r\n' + delimiter + r"]*+)" + behind)
         at, count, records = 0, 0, 0
         first = -1 if within else 0
-        match = re.compile(rb'([^"]*+(?:""[^"]*+)*+")' + behind).match(data) if within else field.match(data)
+        match = re.compile(r'([^"]*+(?:""[^"]*+)*+")' + behind).match(data) if within else field.match(data)
         while match:
             count += 1
             at = match.end()
-            if match[2][:1] in b"\r\n":
+            if match[2][:1] in "\r\n":
                 if first < 0:
                     first = at
                 elif count > 1 or match[1]:
@@ -249,5 +248,5 @@ class _Supposition(NamedTuple):
 
 
 _GLANCE_BYTES = 64 << 10
-_CLOSING = re.compile(rb'[^"]*+(?:""[^"]*+)*+"')
-_CUT_FIELD = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"?|[^"\r\n]*+')
+_CLOSING = re.compile(r'[^"]*+(?:""[^"]*+)*+"')
+_CUT_FIELD = re.compile(r'"[^"]*+(?:""[^"]*+)*+"?|[^"\r\n]*+')

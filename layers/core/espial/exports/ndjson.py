@@ -91,19 +91,17 @@ class Lines:
 
     def edges(self, source: RangeSource, target_bytes: int) -> list[int]:
         """See `Format`."""
-        return evenly(self.start, source.size, target_bytes) if self.encoding.unit == 1 else [self.start]
+        return evenly(self.start, source.size, target_bytes, self.encoding.unit)
 
     def align(self, stream: Stream, start: int) -> int:
         """See `Format`."""
         if start <= self.start:
             return self.start
-        known = self.known_start(stream, start - 1)
+        known = self.known_start(stream, start - self.encoding.unit)
         return start if known is None else known
 
     def known_start(self, stream: Stream, place: int) -> int | None:
         """See `Format`."""
-        if self.encoding.unit > 1:
-            return None
         feed = Feed(stream, place)
         while data := feed.take(1 << 16):
             end = self.encoding.first_line_end(data)
@@ -115,8 +113,9 @@ class Lines:
     def parse(self, data: bytes, place: int, end: int, *, final: bool) -> Parsed:
         """See `Format`."""
         used = len(data) if final else self.encoding.last_line_end(data)
-        if place + used > end and (line := data.find(b"\n", end - place - 1) + 1):
-            used = line
+        before = end - place - self.encoding.unit
+        if place + used > end and (line := self.encoding.first_line_end(data[before:])):
+            used = before + line
         final = final and used == len(data)
         if not self.encoding.is_utf_8:
             text, _ = self.encoding.decode(data[:used])

@@ -366,10 +366,10 @@ def open_container(source: RangeSource, key: str, layout: Layout) -> TextFile:
     return TextFile(source, format_of(sample, key, layout, whole=len(sample) == source.size))
 
 
-def evenly(start: int, size: int, target_bytes: int) -> list[int]:
-    """The starts of equal ranges of at most `target_bytes`."""
+def evenly(start: int, size: int, target_bytes: int, unit: int = 1) -> list[int]:
+    """The starts of equal ranges of about `target_bytes` at most, whole units from one to the next."""
     pieces = max(-(-(size - start) // target_bytes), 1)
-    return [start + (size - start) * n // pieces for n in range(pieces)]
+    return [start + (size - start) * n // pieces // unit * unit for n in range(pieces)]
 
 
 def format_of(sample: bytes, name: str, layout: Layout, *, whole: bool) -> Format:
