@@ -21,6 +21,7 @@ from espial.cli import (
     republish,
     sample,
     secrets,
+    simulate,
     templates,
     timeline,
 )
@@ -95,4 +96,5 @@ app.command("preview")(templates.preview)
 app.command("conformance")(conformance.conformance)
 app.command("send-sample")(sample.send_sample)
 app.command("local-secrets")(secrets.local_secrets)
+app.command("simulate-platform")(simulate.simulate_platform)
 app.add_typer(exports.app, name="exports")

@@ -89,22 +89,19 @@ def verdicts(answer: Answer, batch: Batch, now: datetime) -> list[Refusal | None
         index = error.get("index") if isinstance(error, dict) else None
         is_ours = isinstance(error, dict) and error.get("input_array", "attributes") == "attributes"
         if is_ours and isinstance(index, int) and 0 <= index < len(batch.recipients):
-            refused[index] = _refusal(error.get("type") or error.get("message") or "")
+            refused[index] = _refusal(error)
     processed = said.get("attributes_processed")
     counted = processed if isinstance(processed, int) and errors else len(batch.recipients) if taken else 0
     if counted + len(refused) < len(batch.recipients):
-        return None if len(batch.recipients) > 1 else [_refusal(_words(said))]
+        if len(batch.recipients) > 1:
+            return None
+        return [_refusal(errors[0] if isinstance(errors, list) and errors else said.get("message", ""))]
     return [refused.get(index) for index in range(len(batch.recipients))]
 
 
-def _words(said: Mapping[str, Any]) -> Any:
-    errors = said.get("errors")
-    return errors[0] if isinstance(errors, list) and errors else said.get("message", "")
-
-
-def _refusal(words: Any) -> Refusal:
+def _refusal(error: Any) -> Refusal:
     """`invalid_email`, where Braze's words name a field; `missing_identifier` where they miss one."""
-    text = str(words)
+    text = str(error.get("type") or error.get("message") or "" if isinstance(error, dict) else error)
     field = _FIELD.search(text)
     if field and "required" in text:
         return Refusal("missing_identifier", discreet(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -94,17 +95,23 @@ class OnboardingDefinition(Definition):
         """Where its files are dropped in the exports bucket."""
         return f"onboarding/{self.name}/"
 
-    @property
+    @cached_property
+    def named(self) -> dict[str, str]:
+        """Every column that is used, as rows name it (`folded`) -> as it is written here."""
+        of_meta = (value.column for value in self.meta.values() if isinstance(value, FromColumn))
+        return {folded(column): column for column in (self.key, *self.columns, *of_meta)}
+
+    @cached_property
     def attributes(self) -> dict[str, str]:
-        """Attribute by column, as rows name columns (`folded`), the key among them."""
+        """Attribute by column as rows name it, the key among them."""
         return {folded(self.key): "external_id"} | {folded(name): value for name, value in self.columns.items()}
 
-    @property
+    @cached_property
     def meta_columns(self) -> dict[str, str]:
-        """Column, as rows name it, by the meta name that it fills."""
+        """Column as rows name it, by the meta name that it fills."""
         return {name: folded(value.column) for name, value in self.meta.items() if isinstance(value, FromColumn)}
 
-    @property
+    @cached_property
     def meta_texts(self) -> dict[str, str]:
         """Meta that is the same for every recipient."""
         return {name: value for name, value in self.meta.items() if isinstance(value, str)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -85,15 +85,15 @@ def recipient(of: OnboardingDefinition, row: Mapping[str, Any], *, contact: int)
     """Whom a row names. An empty field says nothing. Raises MalformedItem whose path is the column."""
     if not isinstance(row, Mapping):
         raise MalformedItem("not_an_object", f"a {type(row).__name__}", "row")
-    fields = {folded(name): (name, value) for name, value in row.items()}
+    fields = {folded(name): value for name, value in row.items()}
     said: dict[str, Value] = {}
     for column, attribute in of.attributes.items():
-        name, value = fields.get(column, (column, None))
-        if (known := _value(name, value)) is not None:
+        name = of.named[column]
+        if (known := _value(fields.get(column), name)) is not None:
             said[attribute] = _CHECKS.get(attribute, _any)(known, name)
     if "external_id" not in said:
         raise MalformedItem("missing_key", "holds nothing", of.key)
-    texts = {name: text(fields[column][1]) for name, column in of.meta_columns.items() if column in fields}
+    texts = {name: text(fields.get(column)) for name, column in of.meta_columns.items()}
     meta = of.meta_texts | {name: value for name, value in texts.items() if value}
     return Recipient(
         contact=contact,
@@ -120,25 +120,20 @@ def _check_columns(of: OnboardingDefinition, names: Mapping[str, str], *, is_who
     """`names`: column as rows have it -> as the file has it; `is_whole`: the file is a table, each row has them all."""
     if not names:
         return
-    wanted = {**{folded(name): name for name in (of.key, *of.columns)}, **_named(of.meta_columns.values())}
     if folded(of.key) not in names:
-        raise Malformed("no_key_column", f"no column {of.key!r}: {_listed(names.values())}")
-    if is_whole and (missing := wanted.keys() - names.keys()):
-        raise Malformed("missing_column", f"no column {_listed(wanted[name] for name in missing)}")
-    if of.unknown_columns == "refuse" and (unknown := names.keys() - wanted.keys()):
+        raise Malformed("no_key_column", f"no column {of.key!r} among {_listed(names.values())}")
+    if is_whole and (missing := of.named.keys() - names.keys()):
+        raise Malformed("missing_column", f"no column {_listed(of.named[name] for name in missing)}")
+    if of.unknown_columns == "refuse" and (unknown := names.keys() - of.named.keys()):
         raise Malformed("unknown_column", f"{_listed(names[name] for name in unknown)}: not in the definition")
 
 
-def _named(columns: Collection[str]) -> dict[str, str]:
-    return {column: column for column in columns}
-
-
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     shown = sorted(map(repr, names))
     return ", ".join(shown[:20]) + (" …" if len(shown) > 20 else "")
 
 
-def _value(name: str, value: Any) -> Value | None:
+def _value(value: Any, name: str) -> Value | None:
     """A field that says something: text without blanks around it, a number or a truth value."""
     if value is None or isinstance(value, bool | int | float):
         return value

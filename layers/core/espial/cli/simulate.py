@@ -1,0 +1,58 @@
+"""`espial simulate-platform`: a platform to onboard recipients into, on this machine."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import suppress
+from enum import StrEnum
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from espial.cli.output import say
+from espial.cli.simulators.braze import FAULTS, Braze
+from espial.cli.simulators.server import Server
+
+
+class Simulated(StrEnum):
+    """The platforms that can be simulated."""
+
+    BRAZE = "braze"
+
+
+def simulate_platform(
+    platform: Annotated[Simulated, typer.Argument(help="Which one.")],
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 0,
+    key: Annotated[str, typer.Option(help="The API key it accepts.")] = "simulator-key",
+    seed: Annotated[str, typer.Option(help="The same seed gives the same ids.")] = "0",
+    rate_limit: Annotated[int, typer.Option(min=1, help="Requests to /users/track in three seconds.")] = 3000,
+    faults: Annotated[str, typer.Option(help="For the first requests: `throttle=2,error=1,timeout=1,drop=1`.")] = "",
+) -> None:
+    """Speak as a platform does, on loopback, until interrupted. `/_simulator/users` shows what it was told."""
+    braze = Braze(key, time.time, seed=seed, rate_limit=rate_limit)
+    braze.trouble(_faults(faults))
+    server = Server(port, braze)
+    say(f"{platform} listens at {server.url}")
+    sys.stdout.flush()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    with suppress(KeyboardInterrupt):
+        server.serve_forever(0.1)
+    server.server_close()
+
+
+def _faults(ordered: str) -> dict[str, int]:
+    found = {}
+    for part in filter(None, ordered.split(",")):
+        name, _, count = part.partition("=")
+        if name.strip() not in FAULTS or not count.strip().isdigit():
+            raise typer.BadParameter(f"{part!r} must be one of {', '.join(FAULTS)} and a number, such as `drop=1`")
+        found[name.strip()] = int(count)
+    return found

@@ -1,0 +1,62 @@
+"""A simulator behind a port of this machine, each request in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from espial.cli.simulators.braze import Braze
+
+HANG_SECONDS = 60.0
+"""How long a caller that is to time out is left without a word."""
+
+
+class Server(ThreadingHTTPServer):
+    """Listens on loopback only; port 0 takes a free one. `serve_forever` works until `shutdown`."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, platform: Braze) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.platform = platform
+        self.alone = threading.Lock()
+        self.ended = threading.Event()
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def server_close(self) -> None:
+        """Let those go that are left hanging."""
+        self.ended.set()
+        super().server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        with self.server.alone:
+            reply = self.server.platform.answer(self.command, self.path, headers, body)
+        if reply.trouble:
+            if reply.trouble == "timeout":
+                self.server.ended.wait(HANG_SECONDS)
+            self.close_connection = True
+            return
+        said = json.dumps(reply.body).encode()
+        self.send_response_only(reply.status)
+        for name, value in {**reply.headers, "Content-Type": "application/json"}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_GET = do_POST = _answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: bodies and addresses are nobody's business, and `/_simulator/requests` shows them."""
