@@ -134,7 +134,7 @@ def test_a_sink_moves_on_from_where_it_stands_alone(book):
 
 
 def test_sends_and_waiting_responses_are_found_by_key(index):
-    entries = {f"A{n}": Entry((Candidate(f"c{n}", n, "t1", address="a"),), (f"e{n}",)) for n in range(120)}
+    entries = {f"A{n}": Entry((Candidate(f"c{n}", n, "t1", "d"),), (f"e{n}",)) for n in range(120)}
     index.put(entries)
     assert index.entries([*entries, "unknown"]) == entries
     assert index.entries([]) == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from espial.events import Event
 from espial.feeds.definition import Column, FeedDefinition, LayoutDefinition, Record, extension_of
 from espial.feeds.files import FeedFile
 from espial.feeds.formats import encode
-from espial.feeds.paths import Facts, Getter, getter
-from espial.feeds.rows import RowMaker, Values, as_text
+from espial.feeds.paths import Facts, readers
+from espial.feeds.rows import RowMaker, Values
 
 DATA, REJECTS, UNMATCHED = "data", "rejects", "unmatched"
 
@@ -24,10 +24,8 @@ _RANKS: tuple[Record, ...] = ("offer_history", "offer_history_meta", "campaign_e
 _REASONS = (Column(name="reject_code", required=True), Column(name="reject_text"))
 
 
-class _Row(NamedTuple):
-    at: datetime
-    id: str
-    values: Values
+_Row = tuple[datetime, str, Values]
+"""When it happened and the event's id, by which rows are sorted."""
 
 
 class _Group(NamedTuple):
@@ -47,6 +45,7 @@ class Assembly:
         self._feed = feed
         self._batch = batch
         self._closed_at = closed_at
+        self._late_before = closed_at - feed.late_after
         chosen = [layouts[name] for name in feed.layouts]
         truncate = feed.over_length == "truncate"
         self._makers = {layout.of: RowMaker(layout, feed.profile, truncate=truncate) for layout in chosen}
@@ -56,8 +55,8 @@ class Assembly:
             if feed.extensions
             else {}
         )
-        self._extra: list[tuple[str, Getter]] = [(path, getter(path)) for path in feed.extension_fields]
-        self._rows: defaultdict[_Group, list[_Row]] = defaultdict(list)
+        self._extra = readers(((path,), "", None) for path in feed.extension_fields)
+        self._rows: defaultdict[tuple[str, str, str, str], list[_Row]] = defaultdict(list)
 
     @property
     def makers(self) -> Iterable[RowMaker]:
@@ -94,30 +93,25 @@ class Assembly:
 
     def _more(self, maker: RowMaker, event: Event, facts: Facts) -> Iterator[tuple[str, str]]:
         yield from maker.left_out(event, facts)
-        for path, get in self._extra:
-            if (value := get(event, facts)) is not None and value != "":
-                yield path, as_text(value)
+        for path, value in zip(self._feed.extension_fields, self._extra(event, facts), strict=True):
+            if value:
+                yield path, value
 
     def _put(self, maker: RowMaker, event: Event, facts: Facts, values: Values) -> None:
-        late = self._closed_at - event.occurred_at > self._feed.late_after
-        self._group(maker, DATA, facts, f"{event.occurred_at:%Y-%m-%d}" if late else "").append(
-            _Row(event.occurred_at, event.event_id, values)
-        )
+        at = event.occurred_at
+        corrects = f"{at.astimezone(UTC):%Y-%m-%d}" if at < self._late_before else ""
+        self._rows[maker.layout.name, facts.system, DATA, corrects].append((at, event.event_id, values))
 
     def _refused(self, kind: str, maker: RowMaker, event: Event, facts: Facts, values: Values) -> None:
-        self._group(maker, kind, facts, "").append(_Row(event.occurred_at, event.event_id, values))
-
-    def _group(self, maker: RowMaker, kind: str, facts: Facts, corrects: str) -> list[_Row]:
-        layout = maker.layout
-        rank = _RANKS.index(layout.of) if layout.of in _RANKS else len(_RANKS) - 1
-        return self._rows[_Group(rank, layout.name, facts.system, kind, corrects)]
+        self._rows[maker.layout.name, facts.system, kind, ""].append((event.occurred_at, event.event_id, values))
 
     def files(self, series: dict[str, int]) -> Iterator[tuple[FeedFile, bytes]]:
         """The files in the order in which they may be delivered; counts `series` on."""
         makers = {maker.layout.name: maker for maker in (*self._makers.values(), *self._extensions.values())}
-        for group in sorted(self._rows):
-            rows = sorted(self._rows[group])
-            size = self._feed.rotate.rows
+        groups = {_Group(_rank(makers[key[0]].layout), *key): rows for key, rows in self._rows.items()}
+        size = self._feed.rotate.rows
+        for group, rows in sorted(groups.items()):
+            rows.sort()
             for start in range(0, len(rows), size):
                 yield self._file(makers[group.layout], group, rows[start : start + size], series)
 
@@ -125,7 +119,7 @@ class Assembly:
         layout, is_data = maker.layout, group.kind == DATA
         columns = maker.columns if is_data else (*maker.columns, *_REASONS)
         form = self._feed.format if is_data else "csv"
-        content = encode(columns, (row.values for row in rows), form, self._feed.delimiter)
+        content = encode(columns, [values for _, _, values in rows], form, self._feed.delimiter)
         system = _slug(group.system)
         name = f"{layout.name}/{system}" + ("" if is_data else f"/{group.kind}")
         sequence = series[name] = series.get(name, 0) + 1
@@ -152,12 +146,16 @@ class Assembly:
             rows=len(rows),
             size=len(content),
             sha256=sha256(content).hexdigest(),
-            first=rows[0].at,
-            last=rows[-1].at,
+            first=rows[0][0],
+            last=rows[-1][0],
             created_at=self._closed_at,
             corrects=group.corrects,
         )
         return file, content
+
+
+def _rank(layout: LayoutDefinition) -> int:
+    return _RANKS.index(layout.of) if layout.of in _RANKS else len(_RANKS) - 1
 
 
 def _slug(system: str) -> str:

@@ -43,9 +43,10 @@ _CROCKFORD = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 8
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
-    """A send as the index keeps it: `at` in Unix seconds, recipients as hashes, `rejected` if no row was made of it.
+    """A send as the index keeps it: `at` in Unix seconds, `rejected` if no row was made of it.
 
-    `token` is that of the batch that fed it: of a batch that was never committed it does not count.
+    Whom it went to is in the key that it is found by. `token` is that of the batch that fed it: of a batch that was
+    never committed it does not count.
     """
 
     id: str
@@ -53,8 +54,6 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     token: str = ""
     dispatch: str = ""
     send: str = ""
-    address: str = ""
-    contact: str = ""
     onboarded: str = ""
     rejected: bool = False
 
@@ -77,8 +76,6 @@ class Ties(NamedTuple):
     code: str
     dispatch: str
     send: str
-    address: str
-    contact: str
     keys: tuple[str, ...]
     """What to look its send up by, the safest first: `I` the id, `A` campaign and address, `C` campaign and contact."""
 
@@ -94,12 +91,15 @@ def ties(event: Event, account: str) -> Ties:
     campaign, person = event.campaign, event.person
     code = (campaign.id or campaign.journey_id or campaign.name or "") if campaign else ""
     scope = f"{event.platform}\x1f{account}"
-    address = _hash(scope, person.email or person.phone or "")
-    contact = _hash(scope, person.external_id or person.source_contact_id or "")
+    address = person.email or person.phone
+    contact = person.external_id or person.source_contact_id
     explicit = _explicit(event)
-    own = explicit or (_long_hash(scope, event.send_key) if event.send_key else "")
+    own = explicit or (_hash(f"{scope}\x1f{event.send_key}") if event.send_key else "")
     keys = [f"I{own}"] if own else []
-    keys += [f"{kind}{_long_hash(scope, code, who)}" for kind, who in (("A", address), ("C", contact)) if code and who]
+    if code and address:
+        keys.append("A" + _hash(f"{scope}\x1fA{code}\x1f{address}"))
+    if code and contact:
+        keys.append("C" + _hash(f"{scope}\x1fC{code}\x1f{contact}"))
     return Ties(
         id=own,
         method="explicit" if explicit else "send_key",
@@ -107,8 +107,6 @@ def ties(event: Event, account: str) -> Ties:
         code=code,
         dispatch=(campaign.dispatch_id or "") if campaign else "",
         send=(campaign.send_id or "") if campaign else "",
-        address=address,
-        contact=contact,
         keys=tuple(keys),
     )
 
@@ -120,12 +118,12 @@ def campaign_event_id(event: Event, tied: Ties) -> str:
 
 def candidate(id: str, tied: Ties, *, token: str = "", onboarded: str = "", rejected: bool = False) -> Candidate:
     """A send as others find it."""
-    return Candidate(id, tied.at, token, tied.dispatch, tied.send, tied.address, tied.contact, onboarded, rejected)
+    return Candidate(id, tied.at, token, tied.dispatch, tied.send, onboarded, rejected)
 
 
 def synthesised_id(tied: Ties) -> str | None:
     """The id of a send that nobody reports: one for each campaign and recipient, if there is no better tie (A.c.4)."""
-    return tied.id or next((_long_hash(key) for key in tied.keys), None)
+    return tied.id or next(map(_hash, tied.keys), None)
 
 
 def match(tied: Ties, shelf: Mapping[str, Sequence[Candidate]], *, window: timedelta = WINDOW) -> Match | None:
@@ -181,18 +179,14 @@ def correlate(events: Iterable[tuple[Event, str]], sends: Mapping[str, EventType
 
 def _explicit(event: Event) -> str:
     """The sender's own id of the send, in the event's custom data."""
-    for place in (event.properties, *(event.properties.get(name) for name in _CARRIERS)):
-        given = place.get(EXPLICIT) if isinstance(place, Mapping) else None
+    said = event.properties
+    for place in (said, *(said[name] for name in _CARRIERS if name in said)):
+        given = place.get(EXPLICIT) if type(place) is dict else None
         if isinstance(given, str) and 0 < len(given) <= 150:  # the layout's longest
             return given
     return ""
 
 
-def _hash(*parts: str) -> str:
-    """12 characters; nothing of nothing."""
-    return blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()[:12] if parts[-1] else ""
-
-
-def _long_hash(*parts: str) -> str:
+def _hash(text: str) -> str:
     """26 characters, as an event id has."""
-    return blake2b("\x1f".join(parts).encode(), digest_size=26).digest().translate(_CROCKFORD).decode()
+    return blake2b(text.encode(), digest_size=26).digest().translate(_CROCKFORD).decode()

@@ -1,8 +1,13 @@
-"""Where a column's value comes from: `person.email` of an event, `properties.a.b`, or `feed.system`."""
+"""Where a column's value comes from: `person.email` of an event, `properties.a.b`, or `feed.system`.
+
+Reading some thirty of them is what making a row costs, so all of a layout's are compiled into one function, as the
+standard library does for the fields of a dataclass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -48,7 +53,8 @@ class Facts(NamedTuple):
     field_value: str = ""
 
 
-Getter = Callable[[Event, Facts], Any]
+Readers = Callable[[Event, Facts], list[str]]
+"""The texts of several columns; "" for no value."""
 
 
 def check(path: str) -> str:
@@ -59,50 +65,86 @@ def check(path: str) -> str:
     raise ValueError(f"no field {path!r}: an event's field such as person.email, properties.<name>, or feed.<fact>")
 
 
-def getter(path: str) -> Getter:
-    """Reads the path; None, or an empty text, where it leads to nothing."""
-    root, _, rest = path.partition(".")
-    if root == "feed":
-        number = Facts._fields.index(rest)
-        return lambda _event, facts: facts[number]
-    if root == "properties":
-        return _of_properties(rest.split("."))
-    return _of_parts(["class_" if name == "class" else name for name in path.split(".")])  # a word of Python's
+def is_instant(path: str) -> bool:
+    """Whether the path's text is always that of an instant, or empty."""
+    return _LEAVES.get(path) is datetime
 
 
-def _of_properties(names: list[str]) -> Getter:
-    first, *others = names
-    if not others:
-        return lambda event, _facts: event.properties.get(first)
+def readers(columns: Iterable[tuple[Iterable[str], str, Callable[[str], str] | None]]) -> Readers:
+    """One function for columns of (paths, default, what makes a text of their type): the first text that is there."""
+    names: dict[str, Any] = {"text": text, "instant": instant, "nothing": {}}
+    names |= {f"no_{name}": kind() for name, kind in _EMPTY.items()}
+    body = _Body()
+    values = []
+    for number, (paths, default, as_type) in enumerate(columns):
+        found = " or ".join([*(body.text_of(check(path)) for path in paths), repr(default)])
+        if as_type:
+            names[f"as_type_{number}"] = as_type
+            found = f"(as_type_{number}(typed) if (typed := {found}) else '')"
+        values.append(found)
+    lines = ["def read(event, facts):", *body.lines, f"    return [{', '.join(values)}]"]
+    exec("\n".join(lines), names)  # noqa: S102  of checked paths only; a property's name stands in it as a literal
+    read: Readers = names["read"]
+    return read
 
-    def get(event: Event, _facts: Facts) -> Any:
-        value = event.properties.get(first)
-        for name in others:
-            value = value.get(name) if isinstance(value, Mapping) else None
+
+class _Body:
+    """The lines of a reader: each part of an event that several paths lead through is looked up once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._known: dict[str, str] = {}
+
+    def text_of(self, path: str) -> str:
+        """Python for the text that a path leads to."""
+        root, _, rest = path.partition(".")
+        if root == "feed":
+            return f"facts[{Facts._fields.index(rest)}]"
+        if root == "properties":
+            return self._of_properties(path.split("."))
+        *above, name = ["class_" if name == "class" else name for name in path.split(".")]
+        owner = "event"
+        for depth, part in enumerate(above):
+            inner = "_".join(above[: depth + 1])
+            owner = self._line(inner, f"{owner}.{part} or no_{inner}")
+        kind = _LEAVES[path]
+        if kind is datetime:
+            return self._line(path, f"instant({owner}.{name})")
+        return f"{owner}.{name}" if kind is str else f"text({owner}.{name})"
+
+    def _of_properties(self, names: list[str]) -> str:
+        owner = self._line("properties", "event.properties")
+        for depth, name in enumerate(names[1:-1], 2):
+            found = self._line(f"{names[:depth]}", f"{owner}.get({name!r})")
+            owner = self._line(f"{names[:depth]} object", f"{found} if type({found}) is dict else nothing")
+        return f"(text(found) if (found := {owner}.get({names[-1]!r})) is not None else '')"
+
+    def _line(self, place: str, value: str) -> str:
+        """The variable that holds what is there."""
+        if place not in self._known:
+            self._known[place] = f"part_{len(self._known)}"
+            self.lines.append(f"    {self._known[place]} = {value}")
+        return self._known[place]
+
+
+def text(value: Any) -> str:
+    """Any value of an event as text: lists, objects, numbers and truth as JSON has them; "" for None."""
+    if type(value) is str:
         return value
-
-    return get
-
-
-def _of_parts(names: list[str]) -> Getter:
-    if len(names) == 1:
-        (name,) = names
-        return lambda event, _facts: getattr(event, name)
-    first, *others = names
-
-    def get(event: Event, _facts: Facts) -> Any:
-        value = getattr(event, first)
-        for name in others:
-            if value is None:
-                break
-            value = getattr(value, name)
-        return value
-
-    return get
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return str(value)
+    return instant(value) if isinstance(value, datetime) else msgspec.json.encode(value).decode()
 
 
-def _leaves(struct: type, prefix: str = "") -> Iterator[str]:
-    """Every single value of a structure, by its path."""
+def instant(at: datetime) -> str:
+    """`YYYY-MM-DD HH:MM:SS` in UTC."""
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(" ", "seconds")[:19]
+
+
+def _leaves(struct: type, prefix: str = "") -> Iterator[tuple[str, type]]:
+    """Every single value of a structure, by its path, with its kind; notes the structures on the way in `_EMPTY`."""
     hints = get_type_hints(struct)
     for field in msgspec.structs.fields(struct):
         hint = hints[field.name]
@@ -111,9 +153,11 @@ def _leaves(struct: type, prefix: str = "") -> Iterator[str]:
             continue
         parts = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
         if parts:
+            _EMPTY[f"{prefix}{field.name}".replace(".", "_")] = parts[0]
             yield from _leaves(parts[0], f"{prefix}{field.name}.")
         else:
-            yield prefix + field.encode_name
+            yield prefix + field.encode_name, kinds[0] if kinds[0] in (str, datetime) else object
 
 
-_LEAVES = frozenset(_leaves(Event))
+_EMPTY: dict[str, type] = {}
+_LEAVES = dict(_leaves(Event))

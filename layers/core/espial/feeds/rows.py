@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from typing import Any, NamedTuple
-
-import msgspec
+from operator import gt, itemgetter
+from typing import NamedTuple
 
 from espial.events import Event
 from espial.feeds.definition import Column, LayoutDefinition
-from espial.feeds.paths import Facts, Getter, getter
+from espial.feeds.paths import Facts, instant, is_instant, readers
 
 Values = list[str]
 """A row: a text for each column in order, "" for no value; instants as `YYYY-MM-DD HH:MM:SS` in UTC."""
@@ -42,158 +42,124 @@ class RowMaker:
         self.names = kept
         self.cut = self.blanked = 0
         self._truncate = truncate
-        self._writers = [_writer(column) for column in self.columns]
+        self._read = readers(map(self._reading, self.columns))
         strict = {*layout.key, *(column.name for column in layout.columns if column.required)}
-        self._required = [number for number, name in enumerate(kept) if name in strict]
-        self._limits = [(number, column.length) for number, column in enumerate(self.columns) if column.length]
-        self._left_out = [(column.name, _writer(column)) for column in layout.columns if column.name not in kept]
+        self._strict = [number for number, name in enumerate(kept) if name in strict]
+        self._needed = itemgetter(*self._strict, self._strict[0])  # of one it would give no tuple
+        # Only what comes from outside can be too long.
+        self._limited = [
+            (number, column.length)
+            for number, column in enumerate(self.columns)
+            if column.length and not _SHORT.issuperset(column.from_)
+        ]
+        self._lengths = itemgetter(*(number for number, _ in (*self._limited, (0, 0))))
+        self._limits = [*(limit for _, limit in self._limited), sys.maxsize]
+        left_out = [column for column in layout.columns if column.name not in kept]
+        self._left_out = [column.name for column in left_out]
+        self._read_left_out = readers(map(self._reading, left_out))
 
     def row(self, event: Event, facts: Facts) -> tuple[Values, Refusal | None]:
         """The row, and why it is refused if it is."""
+        values = self._read(event, facts)
         refusal = None
-        try:
-            values = [write(event, facts) for write in self._writers]
-        except _BadValue:
-            values, refusal = self._without_bad(event, facts)
-        for number, limit in self._limits:
-            if len(values[number]) > limit:
-                refusal = refusal or self._shorten(values, number, limit)
-        for number in self._required:
-            if not values[number]:
-                return values, Refusal(f"{MISSING}:{self.names[number]}", f"{self.names[number]} has no value")
+        if "\0" in "".join(values):
+            refusal = self._without_bad(values)
+        if True in map(gt, map(len, self._lengths(values)), self._limits):
+            refusal = self._shortened(values) or refusal
+        if not all(self._needed(values)):
+            missing = next(self.names[number] for number in self._strict if not values[number])
+            refusal = refusal or Refusal(f"{MISSING}:{missing}", f"{missing} has no value")
         return values, refusal
 
     def left_out(self, event: Event, facts: Facts) -> Iterator[tuple[str, str]]:
         """Name and value of what the profile leaves out, for the extension file."""
-        for name, write in self._left_out:
-            try:
-                value = write(event, facts)
-            except _BadValue:
-                continue
-            if value:
-                yield name, value
+        for name, value in zip(self._left_out, self._read_left_out(event, facts), strict=True):
+            if value and value != _NOT_OF_TYPE:
+                yield name, value.replace("\0", "")
 
-    def _shorten(self, values: Values, number: int, limit: int) -> Refusal | None:
-        if number in self._required or not self._truncate:
-            name = self.names[number]
-            return Refusal(f"{TOO_LONG}:{name}", f"{name} has {len(values[number])} characters, {limit} are allowed")
-        values[number] = values[number][:limit]
-        self.cut += 1
+    @staticmethod
+    def _reading(column: Column) -> tuple[tuple[str, ...], str, Callable[[str], str] | None]:
+        as_it_is = column.type == "datetime" and all(map(is_instant, column.from_))
+        return column.from_, column.value, None if as_it_is else _TYPES.get(column.type)
+
+    def _shortened(self, values: Values) -> Refusal | None:
+        """Cut what is too long; a refusal if something of it may not be cut."""
+        for number, limit in self._limited:
+            if len(value := values[number]) > limit:
+                if number in self._strict or not self._truncate:
+                    name = self.names[number]
+                    return Refusal(f"{TOO_LONG}:{name}", f"{name} has {len(value)} characters, {limit} are allowed")
+                values[number] = value[:limit]
+                self.cut += 1
         return None
 
-    def _without_bad(self, event: Event, facts: Facts) -> tuple[Values, Refusal | None]:
-        """The row, whose bad values are blank; a refusal if one of them is needed."""
-        values, refusal = [], None
-        for number, write in enumerate(self._writers):
-            try:
-                values.append(write(event, facts))
-            except _BadValue as exc:
-                values.append("")
+    def _without_bad(self, values: Values) -> Refusal | None:
+        """Blank what is not of its column's type; a refusal if something of it is needed. No CDP takes a zero byte."""
+        refusal = None
+        for number, value in enumerate(values):
+            if value == _NOT_OF_TYPE:
+                values[number] = ""
                 self.blanked += 1
-                if number in self._required:
-                    refusal = Refusal(f"{BAD_VALUE}:{self.names[number]}", str(exc))
-        return values, refusal
+                if number in self._strict:
+                    column = self.columns[number]
+                    refusal = Refusal(f"{BAD_VALUE}:{column.name}", f"{column.name} is no {column.type}")
+            elif "\0" in value:
+                values[number] = value.replace("\0", "")
+        return refusal
 
 
-class _BadValue(ValueError):
-    """A value that is not of its column's type; the message names column and type, not the value."""
+_SHORT = frozenset(
+    ("channel", "feed.origin", "feed.method", "feed.response_event_id", "feed.machine", "feed.authorization")
+)
+"""What Espial itself words, shorter than any column that is meant for it."""
+
+_NOT_OF_TYPE = "\0not of its type\0"
 
 
-def _writer(column: Column) -> Callable[[Event, Facts], str]:
-    """The first value that is there, as its column's type is written."""
-    getters = tuple(map(getter, column.from_))
-    as_type = _TYPES[column.type]
-    default = column.value
-    if len(getters) == 1 and not default:
-        return _single(getters[0], as_type, column.name)
-
-    def write(event: Event, facts: Facts) -> str:
-        for get in getters:
-            value = get(event, facts)
-            if value is not None and value != "":
-                return as_type(value, column.name)
-        return default
-
-    return write
-
-
-def _single(get: Getter, as_type: Callable[[Any, str], str], name: str) -> Callable[[Event, Facts], str]:
-    def write(event: Event, facts: Facts) -> str:
-        value = get(event, facts)
-        return "" if value is None or value == "" else as_type(value, name)
-
-    return write
-
-
-def as_text(value: Any, _column: str = "") -> str:
-    """Any value of an event as a text column has it; lists, objects, numbers and truth as JSON."""
-    if type(value) is str:
-        return value if "\0" not in value else value.replace("\0", "")
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, datetime):
-        return instant(value)
-    return msgspec.json.encode(value).decode()  # numbers, true and false, lists and objects
-
-
-def instant(at: datetime) -> str:
-    """`YYYY-MM-DD HH:MM:SS` in UTC."""
-    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(" ", "seconds")[:19]
-
-
-def _datetime(value: Any, column: str) -> str:
-    return instant(value if isinstance(value, datetime) else _parsed(value, column))
-
-
-def _date(value: Any, column: str) -> str:
-    if isinstance(value, str) and len(value) == 10:
-        try:
-            return date.fromisoformat(value).isoformat()
-        except ValueError as exc:
-            raise _BadValue(f"{column} is no date") from exc
-    return instant(value if isinstance(value, datetime) else _parsed(value, column))[:10]
-
-
-def _parsed(value: Any, column: str) -> datetime:
+def _datetime(value: str) -> str:
     try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError) as exc:
-        raise _BadValue(f"{column} is no date and time") from exc
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _integer(value: Any, column: str) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    try:
-        number = int(value) if isinstance(value, int | str) else None
+        found = datetime.fromisoformat(value) if value else None
     except ValueError:
-        number = None
-    if number is None or not -(2**63) <= number < 2**63:
-        raise _BadValue(f"{column} is no whole number")
-    return str(int(number))
+        return _NOT_OF_TYPE
+    return instant(found if found.tzinfo else found.replace(tzinfo=UTC)) if found else ""
 
 
-def _number(value: Any, column: str) -> str:
+def _date(value: str) -> str:
+    if len(value) != len("2026-01-31"):
+        at = _datetime(value)
+        return at if at == _NOT_OF_TYPE else at[:10]
     try:
-        return repr(float(value)) if not isinstance(value, int) or isinstance(value, bool) else str(value)
-    except (TypeError, ValueError) as exc:
-        raise _BadValue(f"{column} is no number") from exc
+        return date.fromisoformat(value).isoformat()
+    except ValueError:
+        return _NOT_OF_TYPE
 
 
-def _flag(value: Any, column: str) -> str:
-    if isinstance(value, bool):
-        return "Y" if value else "N"
-    if value in ("Y", "N"):
-        return str(value)
-    raise _BadValue(f"{column} is neither Y nor N")
+def _integer(value: str) -> str:
+    try:
+        number = int(value.removesuffix(".0")) if value else 0
+    except ValueError:
+        return _NOT_OF_TYPE
+    if not value:
+        return ""
+    return str(number) if -(2**63) <= number < 2**63 else _NOT_OF_TYPE
 
 
-_TYPES: dict[str, Callable[[Any, str], str]] = {
-    "text": as_text,
+def _number(value: str) -> str:
+    try:
+        return repr(float(value)) if value else ""
+    except ValueError:
+        return _NOT_OF_TYPE
+
+
+def _flag(value: str) -> str:
+    return {"": "", "Y": "Y", "N": "N", "true": "Y", "false": "N"}.get(value, _NOT_OF_TYPE)
+
+
+_TYPES: dict[str, Callable[[str], str]] = {
     "integer": _integer,
     "number": _number,
     "datetime": _datetime,
     "date": _date,
     "flag": _flag,
 }
+"""Column type -> its text of a value's text; none for `text`."""
