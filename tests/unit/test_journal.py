@@ -349,6 +349,18 @@ def test_whatever_is_reported_is_text():
     assert "</svg></title></style><script>alert(1)</script>" in "".join(read.text)
 
 
+@given(st.text(), st.text())
+def test_any_words_give_a_page_that_shows_them(name, reason):
+    """Whatever characters a platform reports."""
+    campaign = Campaign(id="c", name=name, dispatch_id="d")
+    bounced = braze(EventType.BOUNCED, NOON + HOUR, campaign, failure=Failure(reason=reason))
+    made = rows([braze(EventType.SENT, NOON, campaign), bounced], {})
+    read = _Read(page(Journal(KEYS[0], KEYS, made)))
+    assert [] == read.open
+    shown = "".join(read.text)
+    assert all(shown.count(part) for part in re.findall(r"[^\W_]+", f"{made[0].activity} {made[1].detail}"))
+
+
 def test_the_same_response_again_is_one_mark():
     """Twenty opens of one message in a row are one; one of another message in between makes it two."""
     sends = [braze(EventType.SENT, NOON, WELCOME), braze(EventType.SENT, NOON + MINUTE, NEWSLETTER)]
