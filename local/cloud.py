@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,10 @@ class Cloud:
         return True
 
 
-def start(folder: Path, port: int | None = None) -> tuple[Cloud, subprocess.Popen[bytes]]:
-    """Start a local cloud whose log and state lie in `folder`.
+def start(
+    folder: Path, port: int | None = None, settings: Mapping[str, str] | None = None
+) -> tuple[Cloud, subprocess.Popen[bytes]]:
+    """Start a local cloud whose log and state lie in `folder`; `settings` are more of the emulator's own.
 
     Raises RuntimeError when it does not answer within a minute, naming its log.
     """
@@ -99,6 +101,7 @@ def start(folder: Path, port: int | None = None) -> tuple[Cloud, subprocess.Pope
         "MINISTACK_REGION": REGION,
         # Functions end with the cloud; a long life spares the demo its cold starts.
         "LAMBDA_WARM_TTL_SECONDS": "900",
+        **(settings or {}),
     }
     log = folder / "cloud.log"
     with log.open("wb") as output:
@@ -123,9 +126,9 @@ def start(folder: Path, port: int | None = None) -> tuple[Cloud, subprocess.Pope
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Cloud]:
+def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Cloud]:
     """A local cloud for as long as a block takes; what it unpacked goes with it, its log stays in `folder`."""
-    cloud, process = start(folder)
+    cloud, process = start(folder, settings=settings)
     try:
         yield cloud
     finally:

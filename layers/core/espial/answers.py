@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
+
+LONGEST_WAIT = 900.0
+"""Seconds: nobody may ask for more."""
 
 
 class Answer(NamedTuple):
@@ -29,3 +35,15 @@ class Http(Protocol):
         `bad_header`.
         """
         ...
+
+
+def wait(answer: Answer, now: datetime, least: float = 1.0) -> float:
+    """Seconds that `Retry-After` (seconds or a date) asks for, at least `least`."""
+    asked = answer.headers.get("retry-after", "").strip()
+    seconds = least
+    if asked.isascii() and asked.isdigit():
+        seconds = float(asked)
+    elif asked:
+        with suppress(ValueError):
+            seconds = parsedate_to_datetime(asked).timestamp() - now.timestamp()
+    return min(max(seconds, least), LONGEST_WAIT)

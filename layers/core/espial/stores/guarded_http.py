@@ -84,7 +84,7 @@ class GuardedHttp:
         connection = kind(host, self._port_of(parts), timeout=seconds)
         sent = False
         try:
-            connection.sock = self._connect(parts, seconds, until)
+            connection.sock = self._connect(parts, seconds)
             sent = True  # the first byte may be on its way as soon as the next line begins
             connection.request(method, _target(parts), body or None, {"Connection": "close", **(headers or {})})
             answer = connection.getresponse()
@@ -112,12 +112,12 @@ class GuardedHttp:
     def _port_of(self, parts: SplitResult) -> int:
         return parts.port or (self._port if parts.scheme == "https" else 80)
 
-    def _connect(self, parts: SplitResult, seconds: float, until: float) -> socket.socket:
-        """To an address that was checked, the first that answers.
+    def dial(self, host: str, port: int, seconds: float) -> socket.socket:
+        """A connection to an address that was checked, the first that answers; for what speaks something else as well.
 
         Raises OSError, and Refused if any address of the host is not allowed or if it is none.
         """
-        host, port = parts.hostname or "", self._port_of(parts)
+        until = time.monotonic() + seconds
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except UnicodeError as exc:
@@ -127,6 +127,12 @@ class GuardedHttp:
             raise Refused(self._not_allowed, host)
         plain = _first(addresses, port, until)
         plain.settimeout(seconds)
+        return plain
+
+    def _connect(self, parts: SplitResult, seconds: float) -> socket.socket:
+        """Raises as `dial` does."""
+        host = parts.hostname or ""
+        plain = self.dial(host, self._port_of(parts), seconds)
         if parts.scheme == "http":
             return plain
         try:
