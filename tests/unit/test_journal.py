@@ -11,21 +11,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espial import sources
-from espial.events import Campaign, Cart, Client, Commerce, Failure, Link, Person, PersonKey, Product
+from espial.events import (
+    BEHAVIOUR_KEYS,
+    MESSAGE_KEYS,
+    Campaign,
+    Cart,
+    Client,
+    Commerce,
+    Failure,
+    Link,
+    Person,
+    PersonKey,
+    Product,
+    encode,
+    home_key,
+)
 from espial.journal import words
 from espial.journal.lanes import MOST_MARKS, NARROW, WIDE, diagram, marks
 from espial.journal.markup import render
 from espial.journal.page import page
 from espial.journal.table import Journal, rows
+from espial.normalise import Recordable
 from espial.ports import Stored
 from espial.services.journal import journal
 from espial.vocabulary import EventType
-from tests.builders import NOON, a_record, an_event
+from tests.builders import NOON, an_event
 from tests.fakes import FakeEventStore
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 ADA = Person(external_id="cust-1001", email="ada@example.com", source_contact_id="b-1")
+ADA_OF_THE_FILE = Person(external_id="cust-1001", email="ada@example.com")
 KEYS = (PersonKey("email", "ada@example.com"), PersonKey("id", "cust-1001"))
 WELCOME = Campaign(id="c-w", name="Welcome", dispatch_id="d-1")
 NEWSLETTER = Campaign(id="c-n", name="Newsletter", dispatch_id="d-2")
@@ -38,10 +54,10 @@ def braze(kind, at, campaign, *via, **fields):
     return Stored(event, via or ("webhook",))
 
 
-def onboarded(execution, at, kind=EventType.RECIPIENT_ONBOARDED, **said):
+def onboarded(execution, at, kind=EventType.RECIPIENT_ONBOARDED, person=ADA_OF_THE_FILE, **said):
     """What became of a recipient of an onboarding."""
     properties = {"system": "RPI", "execution": execution, "contact": 700001, "destination": "braze", **said}
-    about = {"platform": "espial", "connection": "braze-welcome", "channel": "none", "person": ADA}
+    about = {"platform": "espial", "connection": "braze-welcome", "channel": "none", "person": person}
     event = an_event(f"{kind} {execution}", type=kind, occurred_at=at, properties=properties, **about)
     return Stored(event, ("internal",))
 
@@ -247,17 +263,50 @@ def test_every_platform_has_a_name_that_people_call_it_by(name):
 # the service --------------------------------------------------------------------------------------------------------
 
 
+def a_store(recorded):
+    """Holds the events where the functions put them: recipient data under the id, mails' events under the address."""
+    store = FakeEventStore()
+    for stored in recorded:
+        event = stored.event
+        record = Recordable(
+            event, encode(event), home_key(event, BEHAVIOUR_KEYS if "espial" in event.platform else MESSAGE_KEYS)
+        )
+        for transport in stored.via:
+            store.add([record], transport=transport, expires_days=60)
+    return store
+
+
 def test_the_newest_rows_are_shown_with_their_numbers_and_sends():
     """What is left out is counted, and still there to be tied to."""
-    store = FakeEventStore()
-    for stored in SEED:
-        record = a_record()._replace(event=stored.event, home="P#email:ada@example.com")
-        store.add([record], transport=stored.via[0], expires_days=60)
     bundle = {"connections": {"braze-main": {"account": "workspace"}, "shop": {}}}
-    found = journal(store, KEYS, bundle, limit=2)
+    found = journal(a_store(SEED), KEYS, bundle, limit=2)
     assert ([5, 6], 4, 4) == ([row.number for row in found.rows], found.rows[0].send, found.earlier)
-    assert (KEYS[0], KEYS) == (found.person, found.keys)
+    assert KEYS[0] == found.person
     assert ([], 0) == (journal(FakeEventStore(), KEYS, None, limit=2).rows, 0)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_that_only_the_events_join_are_one_person(key):
+    """Recipient data lies under the id and mails under the address, and nobody else has joined the two."""
+    found = journal(a_store(SEED), [key], None, limit=100)
+    assert rows(SEED, {}) == found.rows
+    assert {*KEYS, PersonKey("contact", "braze/b-1")} == {*found.keys}
+
+
+def test_an_address_of_two_people_joins_neither():
+    """What was sent to the address is told of the address alone."""
+    bo = Person(external_id="cust-2", email="ada@example.com")
+    recorded = [
+        *SEED,
+        onboarded(9009, NOON + HOUR, contact=2, person=bo),
+        braze(EventType.OPENED, NOON, WELCOME, person=bo),
+    ]
+    store = a_store(recorded)
+    of_address, of_bo = (
+        journal(store, [PersonKey.parse(key)], None, limit=100) for key in ("ada@example.com", "id:cust-2")
+    )
+    assert ([KEYS[0]], 5) == ([*of_address.keys], len(of_address.rows))
+    assert ([PersonKey("id", "cust-2")], 1) == ([*of_bo.keys], len(of_bo.rows))
 
 
 # diagram and page ---------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ ABOUT_MESSAGES = frozenset(_MESSAGE)
 
 _CHANNELS = {"sms": "SMS", "push": "push", "whatsapp": "WhatsApp", "inapp": "in-app", "webhook": "webhook"}
 _TRANSPORTS = {"webhook": "webhook", "export": "bucket file"}
-_NAMED_BY_USERS = frozenset({"segment", "custom_json", "cloudevents", "standard_webhooks"})
+_NAMED_BY_USERS = frozenset({"segment", "custom_json", "cloudevents", "standard_webhooks", "generic"})
 """Platforms that many senders speak: which one it is only the connection's name says."""
 
 _PRODUCT = re.compile(

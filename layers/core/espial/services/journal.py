@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from espial.events import PersonKey
+from espial.events import PersonKey, person_keys
 from espial.journal.table import Journal, rows
-from espial.ports import EventStore
-from espial.services.timeline import timeline
+from espial.ports import EventStore, Stored
 
 MOST_EVENTS = 10_000
-"""The newest this many events of a person are looked at, so that what is shown finds its send."""
+"""The newest this many events of a key are looked at, so that what is shown finds its send."""
+MOST_KEYS = 25
 
 
 def journal(
@@ -26,9 +26,43 @@ def journal(
 
     `bundle` is what `espial apply` published, None before the first time: it has each connection's account.
     """
-    found = timeline(store, lambda _: keys, keys[0], limit=MOST_EVENTS)
-    made = rows(found, _accounts(bundle or {}), messages_only=messages_only)
-    return Journal(keys[0], tuple(keys), made[-limit:], max(0, len(made) - limit))
+    found = _of_person(store, keys)
+    recorded = (stored for under in found.values() for stored in under)
+    made = rows(recorded, _accounts(bundle or {}), messages_only=messages_only)
+    return Journal(keys[0], tuple(found), made[-limit:], max(0, len(made) - limit))
+
+
+def _of_person(store: EventStore, keys: Sequence[PersonKey]) -> dict[PersonKey, list[Stored]]:
+    """Every key of the person -> the events under it: `keys`, and those that the events themselves name.
+
+    Who only gets mails is joined nowhere else: recipient data is kept under an id, a mail's events under the address.
+    A key whose events are of several external ids, such as a family's address, joins nobody.
+    """
+    found = {key: store.history(key, limit=MOST_EVENTS) for key in keys}
+    ids = _ids(found) | _ids(_named(found.values()))
+    waiting, seen = _named(found.values()), {*found}
+    while waiting and len(found) < MOST_KEYS:
+        key = waiting.pop(0)
+        if key in seen:
+            continue
+        seen.add(key)
+        under = store.history(key, limit=MOST_EVENTS)
+        named = _named([under])
+        if len(ids | _ids([key, *named])) <= 1:
+            found[key] = under
+            ids |= _ids([key, *named])
+            waiting += named
+    return found
+
+
+def _named(several: Iterable[Sequence[Stored]]) -> list[PersonKey]:
+    """Every key that the events name their person by, in order, each once."""
+    keys = (key for under in several for stored in under for key in person_keys(stored.event))
+    return list(dict.fromkeys(keys))
+
+
+def _ids(keys: Iterable[PersonKey]) -> set[PersonKey]:
+    return {key for key in keys if key.kind == "id"}
 
 
 def _accounts(bundle: Mapping[str, Any]) -> dict[str, str]:
