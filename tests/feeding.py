@@ -201,7 +201,7 @@ class World:
             feed=self.feed,
             layouts=built_in(),
             account=lambda event: event.connection,
-            send=lambda event: correlation.send_type(sources.load(event.platform)),
+            send=lambda event: correlation.send_type(sources.load(event.platform), event.channel),
             stream=self.stream,
             index=self.index,
             book=self.book,

@@ -17,7 +17,7 @@ Sends are looked up by hashes: an index of them holds no address.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from hashlib import blake2b
 from typing import NamedTuple
@@ -80,8 +80,10 @@ class Ties(NamedTuple):
     """What to look its send up by, the safest first: `I` the id, `A` campaign and address, `C` campaign and contact."""
 
 
-def send_type(source: Source) -> EventType | None:
+def send_type(source: Source, channel: str) -> EventType | None:
     """The platform's report that a message went out: `sent`, else the earliest it has; None if it reports no sends."""
+    if channel in source.unsent:
+        return None
     reported = set(source.event_types.values())
     return next((kind for kind in _SENT if kind in reported), None)
 
@@ -151,18 +153,18 @@ def match(tied: Ties, shelf: Mapping[str, Sequence[Candidate]], *, window: timed
     return None
 
 
-def correlate(events: Iterable[tuple[Event, str]], sends: Mapping[str, EventType | None]) -> dict[str, Match]:
+def correlate(events: Iterable[tuple[Event, str]], send: Callable[[Event], EventType | None]) -> dict[str, Match]:
     """Event id -> the send it belongs to, over events that are all at hand: a person's timeline, a test.
 
-    `events` come with their account; `sends` is platform -> `send_type`. A send belongs to itself. Responses whose
-    send is not among the events are left out, but for those of platforms that report none.
+    `events` come with their account; `send` says what an event's platform reports its sends by. A send belongs to
+    itself. Responses whose send is not among the events are left out, but for those of platforms that report none.
     """
     shelf: defaultdict[str, list[Candidate]] = defaultdict(list)
     found: dict[str, Match] = {}
     responses: list[tuple[Event, Ties]] = []
     for event, account in events:
         tied = ties(event, account)
-        if event.type is sends.get(event.platform):
+        if event.type is send(event):
             sent = candidate(campaign_event_id(event, tied), tied)
             for key in tied.keys:
                 shelf[key].append(sent)
@@ -172,7 +174,7 @@ def correlate(events: Iterable[tuple[Event, str]], sends: Mapping[str, EventType
     for event, tied in responses:
         if matched := match(tied, shelf):
             found[event.event_id] = matched
-        elif sends.get(event.platform) is None and (made_up := synthesised_id(tied)):
+        elif send(event) is None and (made_up := synthesised_id(tied)):
             found[event.event_id] = Match(made_up, "synthesised", 1.0)
     return found
 

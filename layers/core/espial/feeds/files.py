@@ -184,7 +184,8 @@ class FeedBook(Protocol):
 class Delivered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far a sink is: it has the first `files` files of batch `batch`, and all of those before.
 
-    `failures` in a row, the last for `reason` at `failed_at`; it is tried again from `again_at` on.
+    `failures` in a row, the last for `reason` at `failed_at`; it is tried again from `again_at` on. Until `busy_until`
+    somebody is at it.
     """
 
     feed: str
@@ -195,6 +196,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     failed_at: datetime | None = None
     again_at: datetime | None = None
+    busy_until: datetime | None = None
 
 
 class FeedArchive(Protocol):

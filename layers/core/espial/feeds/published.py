@@ -26,7 +26,7 @@ class Feeds:
         self._connections: Mapping[str, Mapping[str, Any]] = active.get("connections", {})
         self._feeds: Mapping[str, Any] = active.get("feeds", {})
         self._layouts: Mapping[str, Any] = active.get("layouts", {})
-        self._sends: dict[tuple[str, str], EventType | None] = {}
+        self._sends: dict[tuple[str, str, str], EventType | None] = {}
 
     def feeds(self) -> Iterator[tuple[FeedDefinition, Mapping[str, LayoutDefinition]]]:
         """Each feed with its layouts. One that this version cannot read must not take the others away."""
@@ -48,15 +48,15 @@ class Feeds:
         said = feed.sends.get(event.connection)
         if said is not None:
             return None if said == "none" else EventType(said)
-        key = event.platform, event.connection
+        key = event.platform, event.connection, event.channel
         if key not in self._sends:
             self._sends[key] = self._reported(*key)
         return self._sends[key]
 
-    def _reported(self, platform: str, name: str) -> EventType | None:
+    def _reported(self, platform: str, name: str, channel: str) -> EventType | None:
         known = self._connections.get(name, {})
         connection = Connection(name=name, platform=platform, settings=known.get("settings", {}))
         try:
-            return send_type(sources.of(connection))
+            return send_type(sources.of(connection), channel)
         except (UnknownConnection, ValueError):  # a platform of another version, or our own events
             return None

@@ -122,13 +122,18 @@ def rows(recorded: Iterable[Stored], accounts: Mapping[str, str], *, messages_on
     events = [stored.event for stored in history]
     tied = correlate(
         ((event, accounts.get(event.connection, event.connection)) for event in events if event.platform != PLATFORM),
-        {name: send_type(sources.load(name)) for name in {event.platform for event in events} & {*sources.NAMES}},
+        _send_type,
     )
     maker = _Maker(tied, rescore(events))
     made = [(stored.event, maker.row(stored)) for stored in history]
     if messages_only:
         made = [one for one in made if one[1].kind != "activity"]
     return _numbered([_visit(visit) for visit in _visits(made)])
+
+
+def _send_type(event: Event) -> EventType | None:
+    """What its platform reports a send by; a platform of another version reports none."""
+    return send_type(sources.load(event.platform), event.channel) if event.platform in sources.NAMES else None
 
 
 def _moment(stored: Stored) -> tuple[datetime, int, str]:

@@ -89,6 +89,7 @@ class Source:
     methods       how the platform posts, when not by POST alone. What a GET reports stands in `RawDelivery.url`.
     confirm       a proven delivery and the connection's settings -> the address that has to be fetched to complete
                   a subscription, checked to be the vendor's own; None for all others. It is not recorded then.
+    unsent        channels of whose messages it reports responses, but not that they were sent.
     accepted      a proven delivery that is durable now -> the answer, where the platform expects a certain one.
     unproven      the status that a delivery without proof is answered with: not 401 where that loses events.
     busy          the status for "later": not 503 where that loses events.
@@ -111,6 +112,7 @@ class Source:
     methods: frozenset[str] = frozenset({"POST"})
     confirm: Callable[[RawDelivery, Mapping[str, Any]], str | None] | None = None
     accepted: Callable[[RawDelivery], Reply] | None = None
+    unsent: frozenset[str] = frozenset()
     unproven: int = 401
     busy: int = 503
     configured: Callable[[Mapping[str, Any]], Source] | None = None

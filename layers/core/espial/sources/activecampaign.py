@@ -168,6 +168,7 @@ SOURCE = Source(
     identity=identity,
     person_order=lambda _item: ("email", "source_contact_id", "phone"),
     send_key=send_key,
+    unsent=frozenset({"email"}),  # only a text message is reported when it is sent
     docs=Docs(
         title="ActiveCampaign webhooks",
         url="https://developers.activecampaign.com/page/webhooks",

@@ -336,6 +336,7 @@ SOURCE = Source(
     identity=identity,
     person_order=person_order,
     send_key=send_key,
+    unsent=frozenset({"inapp", "web"}),  # impressions and clicks only
     exports={"avro": from_avro},
     docs=Docs(
         title="Braze Currents",
