@@ -26,7 +26,7 @@ from urllib.parse import quote_plus
 from local import cloud as local_cloud
 from local import stack as local_stack
 from local.cloud import ROOT, Cloud
-from local.invoke_events import CONNECTIONS, export_key
+from local.invoke_events import CONNECTIONS, export_key, onboarding_key
 from local.stack import Stack
 from tests.samples import Case, case
 
@@ -91,8 +91,9 @@ def filled_in(stack: Stack, event: str) -> str:
         data["headers"] |= _proof(stack, case(*sample.split("/")))
     bucket, s3 = stack.outputs["ExportsBucket"], stack.cloud.client("s3")
     text = json.dumps(data).replace("@ExportsBucket", bucket)
-    for path in (ROOT / "events/exports").rglob("*.*"):
-        key = export_key(path)
+    files = {path: export_key(path) for path in (ROOT / "events/exports").rglob("*.*")}
+    files |= {path: onboarding_key(path) for path in (ROOT / "events/onboarding").glob("*.*")}
+    for path, key in files.items():
         if path.is_file() and (key in text or quote_plus(key, safe="/") in text):
             s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
             at = s3.head_object(Bucket=bucket, Key=key)["LastModified"]

@@ -113,7 +113,7 @@ def _bus(recordable: Recordable) -> str:
     )
 
 
-def _notice(path: Path) -> str:
+def _notice(path: Path, key: str) -> str:
     """S3's notification of an export file, keys encoded as S3 encodes them."""
     return json.dumps(
         {
@@ -128,7 +128,7 @@ def _notice(path: Path) -> str:
                         "s3SchemaVersion": "1.0",
                         "bucket": {"name": BUCKET, "arn": f"arn:aws:s3:::{BUCKET}"},
                         "object": {
-                            "key": quote_plus(export_key(path), safe="/"),
+                            "key": quote_plus(key, safe="/"),
                             "size": path.stat().st_size,
                             "eTag": _etag(path),
                             "sequencer": "00",
@@ -144,6 +144,11 @@ def export_key(path: Path) -> str:
     """Where a sample file lies in the exports bucket."""
     platform, *rest = path.relative_to(ROOT / "events/exports").parts
     return "/".join(["exports", platform, CONNECTIONS.get(platform, platform), *rest])
+
+
+def onboarding_key(path: Path) -> str:
+    """Where a sample file of recipients lies in the exports bucket."""
+    return f"onboarding/braze-welcome/{path.name}"
 
 
 def _etag(path: Path) -> str:
@@ -172,7 +177,11 @@ def events() -> dict[str, dict[str, Any]]:
         "receive_tracking/wrong-write-key": _tracking(case("segment", "wrong-write-key"), "track"),
         "record_events/sendgrid-and-braze": _sqs("raw", _raw(sendgrid), _raw(braze)),
         "record_events/bad-items-in-good-batch": _sqs("raw", _raw(case("sendgrid", "bad-items-in-good-batch"))),
-        "split_export/braze-opens": _sqs("notices", (_notice(opens), {})),
+        "split_export/braze-opens": _sqs("notices", (_notice(opens, export_key(opens)), {})),
+        **{
+            f"onboard_recipients/{path.stem}": _sqs("onboarding", (_notice(path, onboarding_key(path)), {}))
+            for path in sorted((ROOT / "events/onboarding").glob("*.csv"))
+        },
         "record_export/braze-opens": _sqs("chunks", (_chunk(opens), {})),
         "pull_events/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "sweep_exports/hourly": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},

@@ -71,12 +71,13 @@ def deploy(cloud: Cloud, state_file: Path, *, template: Path = BUILD, **paramete
     cloud.client("s3").create_bucket(
         Bucket=ARTEFACTS, CreateBucketConfiguration={"LocationConstraint": local_cloud.REGION}
     )
-    overrides = [f"{name}={value}" for name, value in parameters.items()]
+    given = {"OutgoingNetwork": "loopback", **parameters}  # what is called from here is here as well
+    overrides = [f"{name}={value}" for name, value in given.items()]
     done = subprocess.run(  # noqa: S603
         [
             *(str(SAM), "deploy", "--template-file", str(template), "--stack-name", NAME, "--s3-bucket", ARTEFACTS),
             *("--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar"),
-            *(["--parameter-overrides", *overrides] if overrides else []),
+            *("--parameter-overrides", *overrides),
         ],
         # SAM asks every 5 s how far CloudFormation is, which here takes none.
         env={**os.environ, **cloud.environment, "SAM_CLI_TELEMETRY": "0", "SAM_CLI_POLL_DELAY": "0.2"},

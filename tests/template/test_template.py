@@ -203,6 +203,10 @@ TABLE_CALLS = {
         *("BatchGetItem", "BatchWriteItem", "PutItem", "Query", "UpdateItem"),  # FeedsTable; PutItem for the ledger too
         *("DescribeStream", "GetRecords", "GetShardIterator"),
     },
+    "OnboardRecipientsFunction": {
+        *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
+        *("GetItem", "UpdateItem", "Query", "BatchWriteItem"),  # executions and recipients, in a table of their own
+    },
     "RunTriggersFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
         *("GetItem", "PutItem", "Query"),  # people, runs, decisions

@@ -17,6 +17,7 @@ from espial.cli import (
     events,
     exports,
     ledger,
+    onboarding,
     quarantine,
     republish,
     sample,
@@ -98,3 +99,4 @@ app.command("send-sample")(sample.send_sample)
 app.command("local-secrets")(secrets.local_secrets)
 app.command("simulate-platform")(simulate.simulate_platform)
 app.add_typer(exports.app, name="exports")
+app.add_typer(onboarding.app, name="onboarding")

@@ -25,26 +25,39 @@ def local_secrets(
 ) -> None:
     """Make throw-away secrets on the local cloud.
 
-    One for every connection, under its first reference; the halves that sign go to .local/secrets.json.
+    One for every connection, under its first reference, and for every onboarding; what signs, and what a simulator has
+    to accept, goes to .local/secrets.json.
     """
     stack: Stack = ctx.obj
     if not stack.is_local:
         raise Failed("local-secrets works on the local cloud only: start it with `make up`")
     kept = signing_secrets()
-    for name, connection in load.load(directory, stage).connections.items():
+    definitions = load.load(directory, stage)
+    for name, connection in definitions.connections.items():
         for reference in connection.secrets[:1]:
-            held = kept.get(name)
-            if held is None or held["reference"] != reference:
+            if not _is_kept(kept, name, reference):
                 secret = new_secret(connection.platform, os.urandom(32), connection.settings)
-                held = {
-                    "reference": reference,
-                    "secret": secret.accepted.decode(),
-                    "signing": secret.signing.decode(),
-                }
-            kept[name] = held
-            changed = _put(stack, reference, held["secret"])
-            say(f"{name}: {reference} is {'set' if changed else 'set already'}")
+                accepted, signing = secret.accepted.decode(), secret.signing.decode()
+                kept[name] = {"reference": reference, "secret": accepted, "signing": signing}
+            _set(stack, name, kept[name])
+    for name, onboarding in definitions.onboardings.items():
+        if not _is_kept(kept, f"{ONBOARDING}{name}", onboarding.secret):
+            kept[f"{ONBOARDING}{name}"] = {"reference": onboarding.secret, "secret": os.urandom(16).hex()}
+        _set(stack, name, kept[f"{ONBOARDING}{name}"])
     _keep(kept)
+
+
+ONBOARDING = "onboarding/"
+"""Before the names of onboardings, which may be those of connections as well."""
+
+
+def _is_kept(kept: dict[str, dict[str, str]], name: str, reference: str) -> bool:
+    return name in kept and kept[name]["reference"] == reference
+
+
+def _set(stack: Stack, name: str, held: dict[str, str]) -> None:
+    changed = _put(stack, held["reference"], held["secret"])
+    say(f"{name}: {held['reference']} is {'set' if changed else 'set already'}")
 
 
 def kept_file() -> Path:
@@ -53,7 +66,10 @@ def kept_file() -> Path:
 
 
 def signing_secrets() -> dict[str, dict[str, str]]:
-    """Connection -> its `reference`, the `secret` stored there and the `signing` half. Raises Failed if damaged."""
+    """Connection -> its `reference`, the `secret` stored there and the `signing` half; onboardings have no such half.
+
+    Raises Failed if the file is damaged.
+    """
     try:
         kept: dict[str, dict[str, str]] = json.loads(kept_file().read_text())
     except FileNotFoundError:

@@ -13,8 +13,10 @@ from typing import Annotated
 import typer
 
 from espial.cli.output import say
+from espial.cli.secrets import ONBOARDING, signing_secrets
 from espial.cli.simulators.braze import FAULTS, Braze
 from espial.cli.simulators.server import Server
+from espial.cli.stack import Failed
 
 
 class Simulated(StrEnum):
@@ -26,14 +28,15 @@ class Simulated(StrEnum):
 def simulate_platform(
     platform: Annotated[Simulated, typer.Argument(help="Which one.")],
     *,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 4610,
     key: Annotated[str, typer.Option(help="The API key it accepts.")] = "simulator-key",
+    for_: Annotated[str, typer.Option("--for", help="Accept the local stack's key of this onboarding instead.")] = "",
     seed: Annotated[str, typer.Option(help="The same seed gives the same ids.")] = "0",
     rate_limit: Annotated[int, typer.Option(min=1, help="Requests to /users/track in three seconds.")] = 3000,
     faults: Annotated[str, typer.Option(help="For the first requests: `throttle=2,error=1,timeout=1,drop=1`.")] = "",
 ) -> None:
     """Speak as a platform does, on loopback, until interrupted. `/_simulator/users` shows what it was told."""
-    braze = Braze(key, time.time, seed=seed, rate_limit=rate_limit)
+    braze = Braze(_local_key(for_) if for_ else key, time.time, seed=seed, rate_limit=rate_limit)
     braze.trouble(_faults(faults))
     server = Server(port, braze)
     say(f"{platform} listens at {server.url}")
@@ -46,6 +49,13 @@ def simulate_platform(
     with suppress(KeyboardInterrupt):
         server.serve_forever(0.1)
     server.server_close()
+
+
+def _local_key(onboarding: str) -> str:
+    held = signing_secrets().get(f"{ONBOARDING}{onboarding}")
+    if held is None:
+        raise Failed(f"no key of an onboarding {onboarding!r} was made: `espial local-secrets` makes it")
+    return held["secret"]
 
 
 def _faults(ordered: str) -> dict[str, int]:

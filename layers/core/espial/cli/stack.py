@@ -67,6 +67,14 @@ class Stack:
         return self._output("EventsTable")
 
     @property
+    def recipients_table(self) -> str:
+        return self._output("RecipientsTable")
+
+    @property
+    def onboarding_queue_url(self) -> str:
+        return self._output("OnboardingQueueUrl")
+
+    @property
     def raw_queue_url(self) -> str:
         return self._output("RawQueueUrl")
 

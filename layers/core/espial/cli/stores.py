@@ -14,13 +14,16 @@ from espial.stores.bus import EventBridgeBus
 from espial.stores.conflicts import ConflictsTable
 from espial.stores.definitions_bucket import DefinitionsBucket
 from espial.stores.delivery_queue import SqsDeliveryQueue
+from espial.stores.dropped_files import S3Drops
 from espial.stores.events_table import EventsTable
 from espial.stores.export_ledger import DynamoExportLedger
 from espial.stores.export_objects import S3Objects
 from espial.stores.ledger_table import LedgerTable
+from espial.stores.onboarding_queue import SqsOnboardingQueue
 from espial.stores.past_events import PastEvents
 from espial.stores.people_table import DecisionsTable, PeopleTable
 from espial.stores.quarantine import S3Quarantine
+from espial.stores.recipients_table import RecipientsTable
 from espial.stores.sigv4 import Credentials
 
 
@@ -59,6 +62,18 @@ def ledger(stack: Stack) -> LedgerTable:
 
 def export_objects(stack: Stack) -> S3Objects:
     return S3Objects(stack.client("s3"))
+
+
+def recipients(stack: Stack) -> RecipientsTable:
+    return RecipientsTable(stack.client("dynamodb"), stack.recipients_table)
+
+
+def onboarding_queue(stack: Stack) -> SqsOnboardingQueue:
+    return SqsOnboardingQueue(stack.client("sqs"), stack.onboarding_queue_url)
+
+
+def drops(stack: Stack) -> S3Drops:
+    return S3Drops(stack.client("s3"), stack.exports_bucket)
 
 
 def past_events(stack: Stack) -> PastEvents:

@@ -142,3 +142,11 @@ class OnboardingQueue(Protocol):
     def put(self, work: Work, delay_seconds: int = 0) -> None:
         """Returns once it is durable; raises TryAgain otherwise. `delay_seconds` at most 900."""
         ...
+
+
+class Drops(Protocol):
+    """The exports bucket, to put a file of recipients into."""
+
+    def put(self, key: str, body: bytes) -> None:
+        """Returns once it is durable; raises TryAgain otherwise."""
+        ...
