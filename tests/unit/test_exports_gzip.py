@@ -75,6 +75,21 @@ def test_a_changed_byte_never_raises(place, byte):
     assert reasons or ROWS == rows_of(bytes(content))
 
 
+@given(flags=st.integers(0, 31), name=st.integers(0, 10_000), cut=st.integers(0, 10_000))
+def test_what_may_stand_before_a_member(flags, name, cut):
+    """Fields, a name, a comment and a checksum of these are skipped; cut within them, the file is truncated."""
+    head = b"\x1f\x8b\x08" + bytes([flags]) + bytes(6)
+    head += b"\x05\0ab\x01\0c" * bool(flags & 4)
+    head += (b"n" * name + b"\0") * bool(flags & 8) + b"\0" * bool(flags & 16)
+    head += (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little") * bool(flags & 2)
+    first = gzip.compress(LINES[:500])
+    content = first + head + gzip.compress(LINES[500:])[10:]
+    assert LINES == gzip.decompress(content)
+    assert ROWS == rows_of(content)
+    assert ["truncated_gzip"] == reasons_of(content[: len(first) + 3 + cut % len(head)])
+    assert ["corrupt_gzip"] == reasons_of(first + head[:3] + b"\xff" + content[len(first) + 4 :])
+
+
 def test_what_follows_the_last_member():
     """Garbage is told of and costs no row, not even a last one without line end."""
     content = gzip.compress(LINES.strip()) + b"garbage"

@@ -141,12 +141,12 @@ PACKERS = {
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_killed_worker_reads_little_again(monkeypatch, kind):
-    """Killed twenty times: each time it reads one interval again at most, a block or two, and a sample."""
-    content = PACKERS[kind](lines(1, 120_000))
+    """Killed twelve times: each time it reads one interval again at most, a block or two, and a sample."""
+    content = PACKERS[kind](lines(1, 50_000))
     every, blocks = max(60_000, len(content) // deflate.PARTS), 60_000
     monkeypatch.setattr(deflate, "EVERY_BYTES", every)
     resumes, chance = Resumes(), random.Random(kind)
-    checkpoint, found, total, kills = None, [], 0, sorted(chance.sample(range(10_000, 120_000), 20))
+    checkpoint, found, total, kills = None, [], 0, sorted(chance.sample(range(5_000, 50_000), 12))
     for kill in [*kills, None]:
         source = Kept(content, resumes)
         container = open_container(source, "file", Layout())

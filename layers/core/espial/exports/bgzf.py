@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from isal import isal_zlib
 
 from espial.exports import Damage, Mark, RangeSource, Row
-from espial.exports.text import MAX_CHUNKS, Broken, Feed, Format, Plain, evenly, read, sample_of, wrapped
+from espial.exports.text import MAX_CHUNKS, Broken, Feed, OneText, Plain, evenly, read, sample_of, wrapped
 from espial.sources import Layout
 
 MEMBER_BYTES = 1 << 16
@@ -136,16 +136,8 @@ def _text(compressed: Feed) -> bytes:
     return text
 
 
-class BgzfFile:
+class BgzfFile(OneText):
     """A text file in BGZF."""
-
-    record_name = ""
-
-    def __init__(self, source: RangeSource, form: Format) -> None:
-        self._source = source
-        self._form = form
-        self.kind = form.kind
-        self.columns = form.columns
 
     def plan(self, target_bytes: int) -> list[tuple[int, int]]:
         """See `espial.exports.Container`."""

@@ -11,6 +11,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -245,11 +246,12 @@ def _tried(packed: bytes, bit: int, text: bytes) -> int:
         found = entered(text[at - WINDOW_BYTES : at], first, bit).decompress(rest, length)
     except isal_zlib.error:  # type: ignore[misc]
         return 0
-    return at if text.endswith(found) else 0
+    return at if found == text[at:] else 0
 
 
 def _headers(packed: bytes) -> Iterator[int]:
     """The bits that a block may begin at, the last ones about first: behind a flush, or where codes of its own are."""
+    part = _filled()
     for end in range(len(packed), 0, -_STRETCH_BYTES):
         start = max(end - _STRETCH_BYTES, 0)
         if (flush := packed.rfind(_FLUSH, start, min(end, len(packed) - 1))) >= 0:
@@ -261,8 +263,8 @@ def _headers(packed: bytes) -> Iterator[int]:
                 at = found.start()
                 bits = int.from_bytes(shifted[at + 1 : at + _HEADER_BYTES], "little")
                 codes = bits >> 9 & _CODES[bits >> 5 & 15]
-                filled = _FILLED[codes & 4095] + _FILLED[codes >> 12 & 4095] + _FILLED[codes >> 24 & 4095]
-                if filled <= 128 and filled + _FILLED[codes >> 36 & 4095] + _FILLED[codes >> 48] == 128:
+                filled = part[codes & 4095] + part[codes >> 12 & 4095] + part[codes >> 24 & 4095]
+                if filled <= 128 and filled + part[codes >> 36 & 4095] + part[codes >> 48] == 128:
                     yield 8 * (start + at) + bit
 
 
@@ -274,12 +276,12 @@ _BEGINS = re.compile(b"[" + b"".join(re.escape(bytes([4 | codes << 3])) for code
 """Not the last block (a bit), codes of its own (two), and of these at most 286 (five)."""
 
 
-def _complete(lengths: int) -> int:
-    """How much of the code space four lengths of three bits each fill, in 128ths."""
-    return sum(128 >> length for shift in (0, 3, 6, 9) if (length := lengths >> shift & 7))
-
-
-_FILLED = [_complete(lengths) for lengths in range(1 << 12)]
+@cache
+def _filled() -> list[int]:
+    """How much of a code space four lengths of three bits each fill, in 128ths, for each such twelve bits."""
+    return [
+        sum(128 >> length for shift in (0, 3, 6, 9) if (length := lengths >> shift & 7)) for lengths in range(1 << 12)
+    ]
 
 
 _CODES = [(1 << 3 * number) - 1 for number in range(4, 20)]
@@ -295,25 +297,26 @@ def entered(window: bytes, first: bytes, bit: int) -> Any:
     return inflater
 
 
-def _empty_blocks() -> Iterator[tuple[int, int]]:
-    """For each bit of a byte: bits of blocks without text, and their number, that end there."""
-    fixed, fixed_length = 0b10, 10  # fixed codes: of the three bits of its kind only one is set, its end is seven zeros
-    own, own_length = 0, 0
-    lengths = [
-        (1 if code in (18, 1) else 0, 3) for code in (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1)
-    ]
-    kind, counts = [(0b100, 3)], [(0, 5), (0, 5), (len(lengths) - 4, 4)]
-    zeros = [(1, 1), (127, 7), (1, 1), (117 - 11, 7)]  # 138 and 117 of them
-    codes = [(0, 1), *zeros, (0, 1), (0, 1)]  # of the first byte, of the end, of a distance
-    for value, length in (*kind, *counts, *lengths, *codes, (1, 1)):
-        own |= value << own_length
-        own_length += length
-    for bit in range(8):
-        count = next(count for count in range(4) if (count * fixed_length + bit % 2 * own_length) % 8 == bit)
-        blocks = own if bit % 2 else 0
-        for number in range(count):
-            blocks |= fixed << (number * fixed_length + bit % 2 * own_length)
-        yield blocks, count * fixed_length + bit % 2 * own_length
+_FIXED = "0100000000"
+"""A block with fixed codes: not the last one, its kind, its end. Bits as they come."""
+
+_ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1)
+_OWN = "".join(
+    (
+        *("0", "01"),  # not the last one, its kind
+        *("00000", "00000", "0111"),  # 257 codes of text, one of distances, and of the 18 in which their lengths follow
+        *("100" if code in (18, 1) else "000" for code in _ORDER),  # "zeros" and "1" are one bit each
+        *("0", "11111111", "10101011", "0", "0"),  # 1 for the first byte, 138 and 117 zeros, 1 for the end, 1
+        "1",  # the end
+    )
+)
+"""A block with codes of its own, which is an odd number of bits."""
 
 
-_EMPTY = list(_empty_blocks())
+def _empty(bit: int) -> tuple[int, int]:
+    """Blocks without text that end at a bit of a byte, as a number, and how many bits they are."""
+    blocks = next(found for count in range(4) if len(found := _OWN * (bit % 2) + _FIXED * count) % 8 == bit)
+    return int("0" + blocks[::-1], 2), len(blocks)
+
+
+_EMPTY = [_empty(bit) for bit in range(8)]

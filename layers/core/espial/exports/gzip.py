@@ -13,7 +13,7 @@ from isal import isal_zlib
 
 from espial.exports import Damage, Mark, RangeSource, Row, bgzf
 from espial.exports.deflate import Inflating, Point, Points
-from espial.exports.text import Broken, Feed, Format, Plain, read, sample_of, wrapped
+from espial.exports.text import Broken, Feed, OneText, Plain, read, sample_of, wrapped
 from espial.sources import Layout
 
 MAGIC = b"\x1f\x8b"
@@ -24,7 +24,7 @@ _HEAD = struct.Struct("<2sBB6x")
 _TRAILER = struct.Struct("<LL")
 _DEFLATE = 8
 _CHECKED, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0
-_PADDING = 4096
+_LOOK_BYTES = 4096
 
 
 class Inflated:
@@ -62,11 +62,8 @@ class Inflated:
                 raise _truncated()
             if _TRAILER.unpack(_next(compressed, _TRAILER.size)) != (member.crc, member.size & 0xFFFFFFFF):
                 raise Broken("bad_checksum", f"a member of {member.size} bytes")
-            while padding := compressed.take(_PADDING):
-                zeros = len(padding) - len(padding.lstrip(b"\0"))
+            while zeros := len(found := compressed.take(_LOOK_BYTES)) - len(found.lstrip(b"\0")):
                 compressed.skip(zeros)
-                if zeros < _PADDING:
-                    break
             begins = compressed.take(len(MAGIC))
             if not begins:
                 return
@@ -83,8 +80,9 @@ def skip_header(compressed: Feed) -> None:
     if flags & _EXTRA:
         _next(compressed, int.from_bytes(_next(compressed, 2), "little"))
     for _ in range(bool(flags & _NAME) + bool(flags & _COMMENT)):
-        while _next(compressed, 1) != b"\0":
-            pass
+        while (end := (name := compressed.take(_LOOK_BYTES)).find(b"\0")) < 0:
+            _next(compressed, max(len(name), 1))
+        compressed.skip(end + 1)
     if flags & _CHECKED:
         _next(compressed, 2)
 
@@ -101,17 +99,8 @@ def _truncated() -> Broken:
     return Broken("truncated_gzip", "the file ends within a member")
 
 
-class GzipFile:
+class GzipFile(OneText):
     """A text file in gzip."""
-
-    record_name = ""
-
-    def __init__(self, source: RangeSource, stream: Inflated, form: Format) -> None:
-        self._source = source
-        self._stream = stream
-        self._form = form
-        self.kind = form.kind
-        self.columns = form.columns
 
     def plan(self, _target_bytes: int) -> list[tuple[int, int]]:
         """See `espial.exports.Container`."""
@@ -120,13 +109,12 @@ class GzipFile:
     def rows(self, _start: int, _end: int, checkpoint: int | None = None) -> Iterator[Row | Damage | Mark]:
         """See `espial.exports.Container`."""
         place = self._form.start if checkpoint is None else checkpoint
-        return read(self._form, self._stream, place, sys.maxsize, place)
+        return read(self._form, Inflated(self._source), place, sys.maxsize, place)
 
 
 def open_container(source: RangeSource, key: str, layout: Layout) -> GzipFile | bgzf.BgzfFile:
     """Recognise the text inside. Raises Malformed: nested_archive, corrupt_gzip and what the text's format raises."""
     if bgzf.is_bgzf(source):
         return bgzf.open_container(source, key, layout)
-    stream = Inflated(source)
-    sample, whole = sample_of(stream, 0)
-    return GzipFile(source, stream, wrapped(sample, key.removesuffix(".gz"), layout, whole=whole))
+    sample, whole = sample_of(Inflated(source), 0)
+    return GzipFile(source, wrapped(sample, key.removesuffix(".gz"), layout, whole=whole))

@@ -317,8 +317,8 @@ def _skip(form: Format, feed: Feed, patience: int) -> Damage:
     return Damage(place, feed.place, reason, f"a record of over {form.max_record} bytes")
 
 
-class TextFile:
-    """A plain text file as a `Container`."""
+class OneText:
+    """What a container of one text says of itself."""
 
     record_name = ""
 
@@ -327,6 +327,10 @@ class TextFile:
         self._form = form
         self.kind = form.kind
         self.columns = form.columns
+
+
+class TextFile(OneText):
+    """A plain text file as a `Container`."""
 
     def plan(self, target_bytes: int) -> list[tuple[int, int]]:
         """See `espial.exports.Container`."""
