@@ -26,11 +26,12 @@ from espial.events import (
     encode,
     home_key,
 )
-from espial.journal import words
+from espial.feeds.published import Feeds
+from espial.journal import table, words
 from espial.journal.lanes import MOST_MARKS, NARROW, WIDE, diagram, marks
 from espial.journal.markup import render
 from espial.journal.page import page
-from espial.journal.table import Journal, rows
+from espial.journal.table import Journal
 from espial.normalise import Recordable
 from espial.ports import Stored
 from espial.services.journal import journal
@@ -68,6 +69,11 @@ def tracked(name, at, kind=EventType.PAGE_VIEWED, **fields):
     return Stored(an_event(name, type=kind, occurred_at=at, **said | fields), ("tracking",))
 
 
+def rows(recorded, **how):
+    """The table, nothing being configured."""
+    return table.rows(recorded, Feeds({}), **how)
+
+
 SEED = [
     onboarded(9001, NOON),
     braze(EventType.SENT, NOON + HOUR, WELCOME, "export", "webhook"),
@@ -97,7 +103,7 @@ SEED_TABLE = """\
 
 def test_the_example_sequence_is_its_table():
     """Six rows: what happened, where it is logged, what is made of it, under which ids, and how it was tied."""
-    found = rows(SEED, {})
+    found = rows(SEED)
     ids = {found[1].campaign_event_id: "<welcome>", found[3].campaign_event_id: "<newsletter>"}
     assert 2 == len(ids)
     lines = [
@@ -133,12 +139,12 @@ def test_any_order_and_any_repeats_give_the_same_table(data):
     """What is shown does not depend on how events were read (guarantee 3)."""
     shuffled = data.draw(st.permutations(EVERYTHING))
     again = data.draw(st.lists(st.sampled_from(EVERYTHING)))
-    assert rows(EVERYTHING, {}) == rows([*shuffled, *again], {})
+    assert rows(EVERYTHING) == rows([*shuffled, *again])
 
 
 def test_what_happened_in_one_second_is_told_in_its_natural_order():
     """A recipient is selected before it is handed over, a message sent before it is delivered."""
-    told = [row.activity for row in rows(EVERYTHING, {}) if row.at in (NOON, NOON + HOUR) and row.kind != "activity"]
+    told = [row.activity for row in rows(EVERYTHING) if row.at in (NOON, NOON + HOUR) and row.kind != "activity"]
     assert [
         "Recipient data of RPI identified to send or update in Braze",
         "Recipient data onboarded to Braze from RPI (inserted)",
@@ -150,7 +156,7 @@ def test_what_happened_in_one_second_is_told_in_its_natural_order():
 
 def test_a_response_without_its_send_says_so_and_is_not_loaded():
     """It has its id, and no campaign event's; nothing is guessed."""
-    (row,) = rows([UNMATCHED], {})
+    (row,) = rows([UNMATCHED])
     assert row.unmatched
     assert ("no send is known yet", "", None) == (row.correlation, row.campaign_event_id, row.send)
     assert "not yet: a response event needs its campaign event's id" == row.automation
@@ -165,7 +171,6 @@ def test_a_guessed_tie_says_how_sure_it_is():
             *(braze(EventType.SENT, NOON + hour * HOUR, campaign, send_key=None) for hour in (0, 1)),
             braze(EventType.OPENED, NOON + 2 * HOUR, campaign, send_key=None),
         ],
-        {},
     )
     assert ("by campaign and address: likely (0.7)", 2, "campaign_email", 0.7) == (
         *(found[2].correlation, found[2].send),
@@ -177,15 +182,15 @@ def test_connections_of_one_account_share_their_sends():
     """The webhook's connection and the bucket's; without a common account they are two workspaces."""
     opened = braze(EventType.OPENED, NOON + HOUR, WELCOME, connection="braze-bucket")
     recorded = [braze(EventType.SENT, NOON, WELCOME), opened]
-    assert [False, True] == [row.unmatched for row in rows(recorded, {})]
-    accounts = {"braze-main": "workspace", "braze-bucket": "workspace"}
-    assert [False, False] == [row.unmatched for row in rows(recorded, accounts)]
+    assert [False, True] == [row.unmatched for row in rows(recorded)]
+    shared = Feeds({"connections": {name: {"account": "workspace"} for name in ("braze-main", "braze-bucket")}})
+    assert [False, False] == [row.unmatched for row in table.rows(recorded, shared)]
 
 
 def test_a_platform_that_reports_no_sends_has_its_responses_stand_for_them():
     """As the feeds have it: the first response makes the campaign event."""
     campaign = Campaign(id="d-77", name="Autumn")
-    (row,) = rows([braze(EventType.OPENED, NOON, campaign, platform="pure360", connection="p", send_key=None)], {})
+    (row,) = rows([braze(EventType.OPENED, NOON, campaign, platform="pure360", connection="p", send_key=None)])
     assert not row.unmatched
     assert row.campaign_event_id
     assert "Pure360 reports no sends: the first response stands for one: certain" == row.correlation
@@ -194,7 +199,7 @@ def test_a_platform_that_reports_no_sends_has_its_responses_stand_for_them():
 def test_what_no_feed_takes_has_no_response_event():
     """A deferral is kept and no disposition."""
     recorded = [braze(EventType.SENT, NOON, WELCOME), braze(EventType.DEFERRED, NOON + MINUTE, WELCOME)]
-    row = rows(recorded, {})[1]
+    row = rows(recorded)[1]
     assert ("", 1, "no response event by default: not a disposition") == (
         *(row.response_event_id, row.send, row.automation),
     )
@@ -210,20 +215,20 @@ def test_looking_around_is_one_row_until_something_else_happens():
         tracked("5", NOON + 22 * MINUTE),
         tracked("6", NOON + 53 * MINUTE),
     ]
-    found = rows(recorded, {})
+    found = rows(recorded)
     assert ["Page viewed twice, product viewed", "Order completed", "Page viewed", "Page viewed"] == [
         row.activity for row in found
     ]
     assert (NOON, NOON + 20 * MINUTE, 3) == (found[0].at, found[0].until, len(found[0].events))
     assert "shop, by tracking call" == found[0].logged
-    assert [] == rows(recorded, {}, messages_only=True)
+    assert [] == rows(recorded, messages_only=True)
 
 
 def test_a_cart_says_what_became_of_it():
     """Emptied is not updated."""
     emptied = tracked("c", NOON, EventType.CART_UPDATED, commerce=Commerce(cart=Cart(id="c-1")))
     filled = Commerce(cart=Cart(id="c-1", total=25, currency="EUR", items=(Product(id="p-1"),)))
-    found = rows([emptied, tracked("d", NOON + HOUR, EventType.CART_UPDATED, commerce=filled)], {})
+    found = rows([emptied, tracked("d", NOON + HOUR, EventType.CART_UPDATED, commerce=filled)])
     assert [("Cart emptied", ""), ("Cart updated", "25.00 EUR")] == [(row.activity, row.detail) for row in found]
 
 
@@ -237,7 +242,6 @@ def test_our_own_decisions_are_rows():
             Stored(an_event("a", type=EventType.MESSAGE_REQUESTED, properties=asked, **said), ("internal",)),
             Stored(an_event("b", type=EventType.MESSAGE_SKIPPED, properties=skipped, **said), ("internal",)),
         ],
-        {},
     )
     assert [
         "Message of trigger cart-abandoned handed to Amazon SES",
@@ -249,7 +253,7 @@ def test_our_own_decisions_are_rows():
 def test_an_open_by_a_machine_says_so():
     """By the verdict of the rules over all of the person's events."""
     opened = braze(EventType.OPENED, NOON, WELCOME, client=Client(user_agent="Mozilla/5.0"))
-    assert "by a machine (apple_mail_privacy)" == rows([opened], {})[0].detail
+    assert "by a machine (apple_mail_privacy)" == rows([opened])[0].detail
 
 
 @pytest.mark.parametrize("name", sources.NAMES)
@@ -289,7 +293,7 @@ def test_the_newest_rows_are_shown_with_their_numbers_and_sends():
 def test_keys_that_only_the_events_join_are_one_person(key):
     """Recipient data lies under the id and mails under the address, and nobody else has joined the two."""
     found = journal(a_store(SEED), [key], None, limit=100)
-    assert rows(SEED, {}) == found.rows
+    assert rows(SEED) == found.rows
     assert {*KEYS, PersonKey("contact", "braze/b-1")} == {*found.keys}
 
 
@@ -340,7 +344,7 @@ class _Read(HTMLParser):
 
 
 def a_page(recorded):
-    return page(Journal(KEYS[0], KEYS, rows(recorded, {})))
+    return page(Journal(KEYS[0], KEYS, rows(recorded)))
 
 
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere():
@@ -352,7 +356,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere():
     assert "url(" not in a_page(EVERYTHING)
     assert "@import" not in a_page(EVERYTHING)
     text = "".join(read.text)
-    for row in rows(EVERYTHING, {}):
+    for row in rows(EVERYTHING):
         assert row.activity in text
         assert row.logged in text
     for key in KEYS:
@@ -362,7 +366,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere():
 def test_the_page_can_be_read_out():
     """A table with a caption and headers, drawings with a title and a description, a language."""
     read = _Read(a_page(EVERYTHING))
-    count = len(rows(EVERYTHING, {}))
+    count = len(rows(EVERYTHING))
     assert (1, 1, 7, count) == (
         *(read.count("table"), read.count("caption"), read.count("th", scope="col"), read.count("th", scope="row")),
     )
@@ -389,7 +393,7 @@ def test_whatever_is_reported_is_text():
         tracked("x", NOON, EventType.CUSTOM, platform_type=HOSTILE, connection=HOSTILE),
     ]
     keys = (PersonKey("id", HOSTILE),)
-    made = page(Journal(keys[0], keys, rows(recorded, {})))
+    made = page(Journal(keys[0], keys, rows(recorded)))
     read = _Read(made)
     assert [] == read.open
     assert not {"script", "img"} & {tag for tag, _ in read.tags}
@@ -403,7 +407,7 @@ def test_any_words_give_a_page_that_shows_them(name, reason):
     """Whatever characters a platform reports."""
     campaign = Campaign(id="c", name=name, dispatch_id="d")
     bounced = braze(EventType.BOUNCED, NOON + HOUR, campaign, failure=Failure(reason=reason))
-    made = rows([braze(EventType.SENT, NOON, campaign), bounced], {})
+    made = rows([braze(EventType.SENT, NOON, campaign), bounced])
     read = _Read(page(Journal(KEYS[0], KEYS, made)))
     assert [] == read.open
     shown = "".join(read.text)
@@ -414,16 +418,16 @@ def test_the_same_response_again_is_one_mark():
     """Twenty opens of one message in a row are one; one of another message in between makes it two."""
     sends = [braze(EventType.SENT, NOON, WELCOME), braze(EventType.SENT, NOON + MINUTE, NEWSLETTER)]
     opens = [braze(EventType.OPENED, NOON + (5 + number) * MINUTE, WELCOME) for number in range(20)]
-    assert [1, 1, 20] == [mark.often for mark in marks(rows([*sends, *opens], {}))]
+    assert [1, 1, 20] == [mark.often for mark in marks(rows([*sends, *opens]))]
     other = braze(EventType.OPENED, NOON + 10 * MINUTE + MINUTE / 2, NEWSLETTER)
-    assert [1, 1, 6, 1, 14] == [mark.often for mark in marks(rows([*sends, *opens, other], {}))]
-    assert "Welcome campaign opened 20 times" in render(diagram(rows([*sends, *opens], {}), WIDE))
+    assert [1, 1, 6, 1, 14] == [mark.often for mark in marks(rows([*sends, *opens, other]))]
+    assert "Welcome campaign opened 20 times" in render(diagram(rows([*sends, *opens]), WIDE))
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=lambda size: size.name)
 def test_responses_hang_on_their_send_and_the_others_on_nothing(size):
     """A curve for each response with a send, a broken stub for each without."""
-    drawn = _Read(render(diagram(rows([*SEED, UNMATCHED], {}), size)))
+    drawn = _Read(render(diagram(rows([*SEED, UNMATCHED]), size)))
     curves = [attrs["class"] for tag, attrs in drawn.tags if tag == "path" and "tie" in attrs.get("class", "")]
     assert ["tie t0", "tie t0", "tie none"] == curves
 
@@ -433,7 +437,7 @@ def test_sends_that_overlap_have_tracks_of_their_own():
     campaigns = [Campaign(id=f"c-{number}", name=f"No {number}", dispatch_id=f"d-{number}") for number in range(3)]
     recorded = [braze(EventType.SENT, NOON + number * MINUTE, one) for number, one in enumerate(campaigns)]
     recorded += [braze(EventType.OPENED, NOON + HOUR + number * MINUTE, one) for number, one in enumerate(campaigns)]
-    drawn = render(diagram(rows(recorded, {}), WIDE))
+    drawn = render(diagram(rows(recorded), WIDE))
     assert ["0", "1", "2"] == re.findall(r'class="tie t(\d)"', drawn)
 
 
@@ -446,5 +450,5 @@ def test_few_and_many_are_drawn(count):
     ]
     made = a_page(recorded)
     assert [] == _Read(made).open
-    assert min(count, MOST_MARKS) == len(marks(rows(recorded, {})))
+    assert min(count, MOST_MARKS) == len(marks(rows(recorded)))
     assert (count > MOST_MARKS) == (f"The newest {MOST_MARKS} marks" in made)

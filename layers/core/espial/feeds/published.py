@@ -48,6 +48,10 @@ class Feeds:
         said = feed.sends.get(event.connection)
         if said is not None:
             return None if said == "none" else EventType(said)
+        return self.reported(event)
+
+    def reported(self, event: Event) -> EventType | None:
+        """What the event's platform reports a send by, as its connection's settings shape it; None for nothing."""
         key = event.platform, event.connection, event.channel
         if key not in self._sends:
             self._sends[key] = self._reported(*key)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from espial import sources
 from espial.events import BY_RULE, Event, PersonKey
-from espial.feeds.correlation import Match, correlate, send_type
+from espial.feeds.correlation import Match, correlate
 from espial.feeds.dispositions import DISPOSITIONS
 from espial.journal import words
 from espial.machine import Verdict, rescore
@@ -29,6 +28,18 @@ VISIT = timedelta(minutes=30)
 _LOOKING = frozenset({EventType.PAGE_VIEWED, EventType.PRODUCT_VIEWED, EventType.CART_UPDATED, EventType.CUSTOM})
 _ORDER = {kind: rank for rank, kind in enumerate(EventType)}
 """Of what happened in one instant: a message is sent, delivered, opened, clicked."""
+
+
+class Connections(Protocol):
+    """What ties responses to sends and is configured with their connections (`espial.feeds.published.Feeds`)."""
+
+    def account(self, event: Event) -> str:
+        """The scope of the ids that the event's connection reports."""
+        ...
+
+    def reported(self, event: Event) -> EventType | None:
+        """What the event's platform reports a send by; None if it reports none."""
+        ...
 
 
 class Journal(NamedTuple):
@@ -111,29 +122,23 @@ class Row:
         }
 
 
-def rows(recorded: Iterable[Stored], accounts: Mapping[str, str], *, messages_only: bool = False) -> list[Row]:
+def rows(recorded: Iterable[Stored], connections: Connections, *, messages_only: bool = False) -> list[Row]:
     """The table of a person's events, whatever order they come in, each taken once.
 
-    `accounts` is connection name -> account, which scopes what ties a response to its send; a connection that is not
-    there is an account of its own. `messages_only` leaves out what is about no message and no onboarding.
+    `messages_only` leaves out what is about no message and no onboarding.
     """
     once = {stored.event.event_id: stored for stored in recorded}
     history = sorted(once.values(), key=_moment)
     events = [stored.event for stored in history]
     tied = correlate(
-        ((event, accounts.get(event.connection, event.connection)) for event in events if event.platform != PLATFORM),
-        _send_type,
+        ((event, connections.account(event)) for event in events if event.platform != PLATFORM),
+        connections.reported,
     )
     maker = _Maker(tied, rescore(events))
     made = [(stored.event, maker.row(stored)) for stored in history]
     if messages_only:
         made = [one for one in made if one[1].kind != "activity"]
     return _numbered([_visit(visit) for visit in _visits(made)])
-
-
-def _send_type(event: Event) -> EventType | None:
-    """What its platform reports a send by; a platform of another version reports none."""
-    return send_type(sources.load(event.platform), event.channel) if event.platform in sources.NAMES else None
 
 
 def _moment(stored: Stored) -> tuple[datetime, int, str]:

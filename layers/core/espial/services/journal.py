@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from espial.events import PersonKey, person_keys
+from espial.feeds.published import Feeds
 from espial.journal.table import Journal, rows
 from espial.ports import EventStore, Stored
 
@@ -24,11 +25,11 @@ def journal(
 ) -> Journal:
     """The newest `limit` rows of the person that `keys` name, the first one asked for.
 
-    `bundle` is what `espial apply` published, None before the first time: it has each connection's account.
+    `bundle` is what `espial apply` published, None before the first time.
     """
     found = _of_person(store, keys)
     recorded = (stored for under in found.values() for stored in under)
-    made = rows(recorded, _accounts(bundle or {}), messages_only=messages_only)
+    made = rows(recorded, Feeds(bundle or {}), messages_only=messages_only)
     return Journal(keys[0], tuple(found), made[-limit:], max(0, len(made) - limit))
 
 
@@ -63,8 +64,3 @@ def _named(several: Iterable[Sequence[Stored]]) -> list[PersonKey]:
 
 def _ids(keys: Iterable[PersonKey]) -> set[PersonKey]:
     return {key for key in keys if key.kind == "id"}
-
-
-def _accounts(bundle: Mapping[str, Any]) -> dict[str, str]:
-    """Connection name -> its account, where it is given one."""
-    return {name: said["account"] for name, said in bundle.get("connections", {}).items() if said.get("account")}
