@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         WriteFeedSettings,
     )
     from espial.stores.aws_http import AwsClient
+    from espial.stores.definitions_bucket import DefinitionsBucket
     from espial.stores.guarded_http import GuardedHttp
     from espial.stores.published_templates import PublishedTemplates
 

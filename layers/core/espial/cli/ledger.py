@@ -22,6 +22,7 @@ _WORDS = {
     "overcounted": "verdicts too many",
     "unpublished": "recorded and not published",
     "unrouted": "published and not arrived at a consumer",
+    "unfed": "recorded and not known to a feed",
     "unexplained": "published and not known as recorded",
     "pending": "items wait for a retry",
     "unfinished": "chunks of files not read to their end",
@@ -68,6 +69,9 @@ def _is_of(source: str, platform: str | None) -> bool:
 def _show(found: list[Balance], now: datetime) -> None:
     table(("hour", "source", "in", "new", "again", "refused", "bus", "off", "routed"), map(_row, found))
     for balance in found:
+        for feed, outcomes in sorted(balance.feeds.items()):
+            told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items()))
+            say(f"{balance.hour:%m-%d %Hh} {balance.source}, feed {feed}: {told}")
         for kind, difference in sorted(balance.differences.items()):
             about = f"{balance.hour:%Y-%m-%dT%H} {balance.source}"
             say(f"{balance.state(now)}: {about}: {difference.count} {_WORDS[kind]}")

@@ -220,7 +220,7 @@ class _Loading:
         for number, layout in enumerate(feed.layouts):
             if layout not in layouts:
                 what = f"no layout named {layout!r}{meant(layout, layouts)}"
-                self.problems.append(document.problem(("layouts", str(number)), what))
+                self.problems.append(document.problem(("layouts", number), what))
         reporting = {name for kind, name in self.documents if kind in ("connections", "onboardings")} | {OURS}
         for field_name in ("connections", "systems", "business_units", "sends"):
             for connection in getattr(feed, field_name):

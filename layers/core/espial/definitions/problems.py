@@ -29,7 +29,7 @@ def _problem(document: Document, model: type[BaseModel], error: ErrorDetails) ->
     path, words = _path(document, error["loc"]), _words(error, model)
     blamed, colon, rest = words.partition(": ")
     if not path and colon and blamed.partition(".")[0] in model.model_fields:
-        path, words = tuple(blamed.split(".")), rest
+        path, words = tuple(int(part) if part.isdecimal() else part for part in blamed.split(".")), rest
     return document.problem(path, words)
 
 

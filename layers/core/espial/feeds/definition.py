@@ -70,11 +70,13 @@ class LayoutDefinition(Definition):
     version: Annotated[StrictInt, Field(ge=1)] = 1
     of: Record
     key: tuple[str, ...] = Field(description="The columns that make a row unique.")
-    columns: tuple[Column, ...] = Field(min_length=1)
+    columns: tuple[Column, ...] = Field(json_schema_extra={"minItems": 1})
     profiles: Mapping[str, StrictInt | tuple[str, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if not self.columns:
+            raise ValueError("columns: at least one is needed")
         names = [column.name for column in self.columns]
         for number, name in enumerate(names):
             if name in names[:number]:
@@ -159,7 +161,9 @@ class FeedDefinition(Definition):
     """One feed: files of some layouts, for some connections, to some sinks."""
 
     connections: tuple[Name, ...] = Field(default=(), description="Only what these report; default: all connections.")
-    layouts: tuple[Name, ...] = Field(default=("campaign_event_nonrpi", "response_event"), min_length=1)
+    layouts: tuple[Name, ...] = Field(
+        default=("campaign_event_nonrpi", "response_event"), description="Of Espial's own or under layouts/."
+    )
     profile: Name = Field(default="extended", description="Of each layout, such as `strict12`.")
     extensions: StrictBool = Field(default=False, description="Also `<layout>_ext`: what the profile leaves out.")
     extension_fields: tuple[SourcePath, ...] = Field(default=(), description="More fields for the extension files.")
@@ -187,10 +191,13 @@ class FeedDefinition(Definition):
         default="truncate", description="Of what is neither key nor required; those are rejected."
     )
     late_after: Duration = Field(default=timedelta(days=2), description="Older events go into correction files.")
-    sinks: tuple[Sink, ...] = Field(default=(BucketSink(kind="bucket"),), min_length=1)
+    sinks: tuple[Sink, ...] = Field(default=(BucketSink(kind="bucket"),), description="Where finished files go.")
 
     @model_validator(mode="after")
     def _sinks_have_names(self) -> Self:
+        for needed in ("layouts", "sinks"):
+            if not getattr(self, needed):
+                raise ValueError(f"{needed}: at least one is needed")
         names = [sink.name for sink in self.sinks]
         for number, name in enumerate(names):
             if name in names[:number]:
