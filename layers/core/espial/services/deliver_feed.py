@@ -1,0 +1,222 @@
+"""Committed batches -> the sinks of a feed: every file, in order, whatever crashes or is away (A23).
+
+A sink gets the next file when the one before it has arrived with its manifest, so a response is never there before the
+send that it belongs to. How far a sink is is noted after each file; whoever crashes in between puts the same file
+again, which is no error. One process at a time is at a sink. A sink that fails waits, and holds up no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from itertools import chain
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from espial.errors import Refused, TryAgain
+from espial.feeds.files import Batch, Delivered, FeedArchive, FeedBook, FeedFile, Sink
+
+DATA = "data"
+MANIFEST = ".manifest.json"
+
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=15)
+"""After a failure that may pass; each pause is twice the one before."""
+
+REFUSED_PAUSE = timedelta(hours=1)
+"""After one that somebody has to mend."""
+
+MARGIN_MS = 90_000
+"""No file is begun in the last part of an invocation's time: it is more than a slow server takes for one."""
+
+TimeLeft = Callable[[], float]
+"""Milliseconds."""
+
+
+class Outcome(NamedTuple):
+    """What became of one sink.
+
+    `outcome` is `delivered` (all that there is), `more` (no time for all), `nothing`, `busy` (somebody else is at it),
+    `waits` (after a failure), `failed`, or `try_again` (how far it is cannot be read or noted). `oldest` is when the
+    first batch was closed of which a file is still missing.
+    """
+
+    feed: str
+    sink: str
+    outcome: str
+    files: int = 0
+    oldest: datetime | None = None
+    failures: int = 0
+    reason: str = ""
+
+
+class _Step(NamedTuple):
+    """One step on: how many files of the batch a sink has after it, and the file if it is one for this sink."""
+
+    batch: Batch
+    files: int
+    file: FeedFile | None
+
+
+class _Failed(Exception):
+    """Why a file could not be handed over."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One sink of one feed.
+
+    `takes_refused`: rejects and unmatched rows go there too, each kind in a folder of its own. `opened` makes the sink
+    and calls nobody yet. `jitter` gives a number from 0 to 1.
+    """
+
+    feed: str
+    sink: str
+    takes_refused: bool
+    opened: Callable[[], AbstractContextManager[Sink]]
+    book: FeedBook
+    archive: FeedArchive
+    clock: Callable[[], datetime]
+    jitter: Callable[[], float]
+
+    def run(self, time_left: TimeLeft, *, enough_ms: float = MARGIN_MS, at_once: bool = False) -> Outcome:
+        """Hand over what there is, while more than `enough_ms` are left; `at_once`: even if it would wait."""
+        try:
+            return self._run(time_left, enough_ms, at_once=at_once)
+        except TryAgain as exc:
+            return self._outcome("try_again", reason=str(exc))
+
+    def resend(self, names: Collection[str], time_left: TimeLeft) -> Outcome:
+        """Hand over again files that it was given before, as they were, in their order.
+
+        Raises Refused if there are others among the names, and TryAgain.
+        """
+        standing = self.book.delivered(self.feed, self.sink)
+        given = {
+            file.name: (batch, file)
+            for batch in self.book.batches(self.feed)
+            for files, file in enumerate(batch.files, 1)
+            if (batch.number, files) <= (standing.batch, standing.files) and self._gets(file)
+        }
+        if others := sorted({*names} - {*given}):
+            raise Refused("not_delivered_yet", f"sink {self.sink} was never given {', '.join(others)}")
+        held = self._hold(standing, time_left)
+        if held is None:
+            return self._outcome("busy")
+        wanted = [one for name, one in given.items() if name in names]
+        try:
+            with self.opened() as sink:
+                for batch, file in wanted:
+                    self._hand_over(sink, batch, file)
+        except _Failed as exc:
+            return self._outcome("failed", reason=_reason(exc.cause))
+        finally:
+            self.book.deliver(held, replace(held, busy_until=None))
+        return self._outcome("delivered", len(wanted))
+
+    def _run(self, time_left: TimeLeft, enough_ms: float, *, at_once: bool) -> Outcome:
+        standing = self.book.delivered(self.feed, self.sink)
+        steps = self._steps(standing)
+        first = next(steps, None)
+        if first is None:
+            return self._outcome("nothing")
+        steps = chain([first], steps)
+        waits = bool(standing.again_at and self.clock() < standing.again_at and not at_once)
+        held = None if waits else self._hold(standing, time_left)
+        if held:
+            return self._deliver(held, steps, lambda: time_left() > enough_ms)
+        oldest = next((step.batch.closed_at for step in steps if step.file), None)
+        said = self._outcome("waits" if waits else "busy", oldest=oldest)
+        return said._replace(failures=standing.failures, reason=standing.reason)
+
+    def _deliver(self, noted: Delivered, steps: Iterable[_Step], has_time: Callable[[], bool]) -> Outcome:
+        reached, done, said = noted, 0, self._outcome("delivered")
+        with self.opened() as sink:
+            for step in steps:
+                if step.file and not has_time():
+                    said = self._outcome("more", oldest=step.batch.closed_at)
+                    break
+                reached = replace(reached, batch=step.batch.number, files=step.files)
+                if step.file is None:
+                    continue
+                try:
+                    self._hand_over(sink, step.batch, step.file)
+                except _Failed as exc:
+                    reached = self._failure(replace(reached, files=step.files - 1), exc.cause)
+                    said = self._outcome("failed", oldest=step.batch.closed_at)
+                    said = said._replace(failures=reached.failures, reason=reached.reason)
+                    break
+                reached = replace(reached, failures=0, reason="", failed_at=None, again_at=None)
+                if not self.book.deliver(noted, reached):
+                    return self._outcome("busy", done, step.batch.closed_at)
+                noted, done = reached, done + 1
+        self.book.deliver(noted, replace(reached, busy_until=None))
+        return said._replace(files=done)
+
+    def _steps(self, standing: Delivered) -> Iterator[_Step]:
+        """What lies behind what the sink has. Empty batches and files for others are steps too, or it would stay."""
+        for batch in self.book.batches(self.feed, after=max(standing.batch - 1, 0)):
+            has = standing.files if batch.number == standing.batch else 0
+            for files, file in enumerate(batch.files[has:], has + 1):
+                yield _Step(batch, files, file if self._gets(file) else None)
+            if not batch.files and batch.number > standing.batch:
+                yield _Step(batch, 0, None)
+
+    def _gets(self, file: FeedFile) -> bool:
+        return file.kind == DATA or self.takes_refused
+
+    def _hold(self, standing: Delivered, time_left: TimeLeft) -> Delivered | None:
+        """The right to be at the sink for as long as this process may live; None while somebody else has it."""
+        now = self.clock()
+        if standing.busy_until and now < standing.busy_until:
+            return None
+        held = replace(standing, busy_until=now + timedelta(milliseconds=time_left()))
+        return held if self.book.deliver(standing, held) else None
+
+    def _hand_over(self, sink: Sink, batch: Batch, file: FeedFile) -> None:
+        """The file, and its manifest behind it. Raises _Failed, whatever goes wrong: it is this sink's matter alone."""
+        name = file.name if file.kind == DATA else f"{file.kind}/{file.name}"
+        try:
+            sink.put(name, self._content(batch, file))
+            sink.put(name + MANIFEST, file.manifest())
+        except Exception as exc:
+            raise _Failed(exc) from exc
+
+    def _content(self, batch: Batch, file: FeedFile) -> bytes:
+        content = self.archive.get(self.feed, batch.token, file.name)
+        if sha256(content).hexdigest() != file.sha256:
+            raise Refused("damaged_in_archive", file.name)
+        return content
+
+    def _failure(self, reached: Delivered, cause: Exception) -> Delivered:
+        now, failures = self.clock(), reached.failures + 1
+        pause = REFUSED_PAUSE
+        if isinstance(cause, TryAgain):
+            pause = max(timedelta(seconds=cause.after), min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LONGEST_PAUSE))
+        again_at = now + pause * (1 + self.jitter() / 4)
+        return replace(reached, failures=failures, reason=_reason(cause), failed_at=now, again_at=again_at)
+
+    def _outcome(self, outcome: str, files: int = 0, oldest: datetime | None = None, reason: str = "") -> Outcome:
+        return Outcome(self.feed, self.sink, outcome, files, oldest, reason=reason)
+
+
+def deliver_all(deliveries: Sequence[Delivery], time_left: TimeLeft, *, at_once: bool = False) -> Iterator[Outcome]:
+    """One after the other, each for its share of the time that is left: a sink that has much to get stops no other."""
+    for place, delivery in enumerate(deliveries):
+        left = time_left()
+        share = (left - MARGIN_MS) / (len(deliveries) - place)
+        yield delivery.run(time_left, enough_ms=left - share, at_once=at_once)
+
+
+def _reason(cause: Exception) -> str:
+    """Of a snake_case code and perhaps what it is about."""
+    if isinstance(cause, Refused | TryAgain):
+        return str(cause)[:300]
+    return "not_in_archive" if isinstance(cause, KeyError) else f"unexpected_error: {type(cause).__name__}"
