@@ -66,10 +66,12 @@ def validate(directory: Folder = Path("definitions"), stage: Stage = None, as_js
     if as_json:
         dump(_addresses(checked))
         return
-    counts = [_count(len(getattr(checked, kind)), kind) for kind in publish.KINDS]
-    say(f"{directory}: valid: {', '.join(counts)}")
+    counts = [_count(number, kind) for kind in publish.KINDS if (number := len(getattr(checked, kind)))]
+    say(f"{directory}: valid: {', '.join(counts) or 'nothing in it'}")
     for name, addresses in _addresses(checked).items():
         say(f"  {name}: POST {addresses['post']}, files under {addresses['exports']}")
+    for name, onboarding in checked.onboardings.items():
+        say(f"  {name}: recipients under {onboarding.prefix}")
 
 
 def _warn(checked: Definitions) -> None:
