@@ -203,6 +203,7 @@ TABLE_CALLS = {
         *("BatchGetItem", "BatchWriteItem", "PutItem", "Query", "UpdateItem"),  # FeedsTable; PutItem for the ledger too
         *("DescribeStream", "GetRecords", "GetShardIterator"),
     },
+    "DeliverFeedFunction": {"BatchGetItem", "PutItem", "Query"},  # batches, and how far sinks are
     "OnboardRecipientsFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
         *("GetItem", "UpdateItem", "Query", "BatchWriteItem"),  # executions and recipients, in a table of their own

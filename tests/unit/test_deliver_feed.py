@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from hashlib import sha256
+from string import digits
 from typing import Any
 
 import pytest
@@ -196,9 +197,9 @@ def raising(error: BaseException) -> Callable[[], None]:
     ("error", "pauses", "reason"),
     [
         (TryAgain("away"), [15, 30, 60, 120, 240, 480, 900, 900], "away"),
-        (TryAgain("HTTP 503", after=100), [100, 100, 100, 120], "HTTP 503"),
+        (TryAgain("busy", after=100), [100, 100, 100, 120], "busy"),
         (Refused("not_authorised", "cdp"), [3600, 3600], "not_authorised: cdp"),
-        (ZeroDivisionError("what it was about"), [3600, 3600], "unexpected_error: ZeroDivisionError"),
+        (ZeroDivisionError("what it was about"), [3600, 3600], "unexpected_error: ZeroDivisionError in trouble, line "),
     ],
 )
 def test_the_pauses_between_attempts(error, pauses, reason):
@@ -208,7 +209,7 @@ def test_the_pauses_between_attempts(error, pauses, reason):
     world.inboxes["cdp"].trouble = raising(error)
     for number, pause in enumerate(pauses, 1):
         failed = world.run()
-        assert ("failed", number, reason) == (failed.outcome, failed.failures, failed.reason)
+        assert ("failed", number, reason) == (failed.outcome, failed.failures, failed.reason.rstrip(digits))
         noted = world.book.delivered("cdp", "cdp")
         assert (world.now, world.now + timedelta(seconds=pause)) == (noted.failed_at, noted.again_at)
         world.now += timedelta(seconds=pause)

@@ -14,6 +14,10 @@ from espial.logs import logger, metrics, where
 from espial.services.recorder import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from espial.services.deliver_feed import Outcome
     from espial.services.write_feed import Written
 
 
@@ -55,6 +59,21 @@ def count_written(written: Written) -> None:
     logger.info("feed.committed", extra={"feed": batch.feed, "batch": batch.number, "counts": batch.counts})
     for file in batch.files:
         logger.info("feed.file", extra={"feed": batch.feed, "file": file.name, "rows": file.rows, "bytes": file.size})
+
+
+def count_delivered(outcomes: Sequence[Outcome], now: datetime) -> None:
+    """Metric `feed.undelivered`: seconds since the oldest batch was closed that a sink still lacks a file of.
+
+    By feed and sink; the function's own is the worst of them, which an alarm watches.
+    """
+    worst = 0.0
+    for outcome in outcomes:
+        age = (now - outcome.oldest).total_seconds() if outcome.oldest else 0.0
+        worst = max(worst, age)
+        with single_metric(name="feed.undelivered", unit=MetricUnit.Seconds, value=age, namespace="Espial") as metric:
+            metric.add_dimension("feed", outcome.feed)
+            metric.add_dimension("sink", outcome.sink)
+    metrics.add_metric("feed.undelivered", MetricUnit.Seconds, worst)
 
 
 def log_failures(message: str, failures: Mapping[str, Exception]) -> None:

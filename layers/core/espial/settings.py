@@ -115,6 +115,17 @@ class ServeApiSettings(Settings):
 
     events_table: str
     store_bucket: str
+    exports_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverFeedSettings(Settings):
+    """What deliver_feed reads; `outgoing_network` is `public` or `loopback`."""
+
+    feeds_table: str
+    feeds_bucket: str
+    store_bucket: str
+    outgoing_network: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from espial.exports.files import ChunkQueue, ExportLedger, ExportObjects
+    from espial.feeds.definition import Sink as FeedSink
+    from espial.feeds.files import Sink
     from espial.ledger import Ledger
     from espial.onboarding.definition import OnboardingDefinition
     from espial.ports import (
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
         Timers,
     )
     from espial.services.deliver import Deliverer
+    from espial.services.deliver_feed import Delivery
     from espial.services.onboard_recipients import Onboarder
+    from espial.services.onboarding import Accepted
     from espial.services.publish_events import Wanted
     from espial.services.pull_events import Puller
     from espial.services.record_export import ChunkRecorder
@@ -40,12 +45,14 @@ if TYPE_CHECKING:
     from espial.services.split_export import Splitter
     from espial.services.write_feed import FeedWriter
     from espial.settings import (
+        DeliverFeedSettings,
         OnboardRecipientsSettings,
         PullEventsSettings,
         ReceiverSettings,
         RecordExportSettings,
         RunTriggersSettings,
         SendMessageSettings,
+        ServeApiSettings,
         SplitExportSettings,
         SweepExportsSettings,
         WaitSettings,
@@ -395,7 +402,7 @@ def feed_writers(settings: WriteFeedSettings, now: datetime) -> Iterator[FeedWri
             feed=feed,
             layouts=layouts,
             account=found.account,
-            send=partial(found.send, feed),
+            send=found.send_of(feed),
             stream=DynamoStream(client("dynamodbstreams"), settings.events_stream),
             index=SendIndexTable(table, settings.feeds_table, feed.name, kept=kept, now=now),
             book=book,
@@ -406,12 +413,89 @@ def feed_writers(settings: WriteFeedSettings, now: datetime) -> Iterator[FeedWri
         )
 
 
+def deliveries(settings: DeliverFeedSettings, *, feed: str | None, sink: str | None) -> list[Delivery]:
+    """Every sink of every feed in force, or those that are named."""
+    import random
+    from datetime import UTC, datetime
+    from functools import partial
+
+    from espial.feeds.published import Feeds
+    from espial.services.deliver_feed import Delivery
+    from espial.stores.feed_archive import S3FeedArchive
+    from espial.stores.feeds_table import FeedBookTable
+
+    found = Feeds(definitions(settings.store_bucket).active() or {})
+    return [
+        Delivery(
+            feed=one.name,
+            sink=to.name,
+            takes_refused=to.kind == "bucket",
+            opened=partial(opened_sink, settings, one.name, to),
+            book=FeedBookTable(light("dynamodb"), settings.feeds_table),
+            archive=S3FeedArchive(light("s3"), settings.feeds_bucket),
+            clock=lambda: datetime.now(UTC),
+            jitter=random.random,
+        )
+        for one, _ in found.feeds()
+        for to in one.sinks
+        if feed in (None, one.name) and sink in (None, to.name)
+    ]
+
+
+def opened_sink(settings: DeliverFeedSettings, feed: str, to: FeedSink) -> AbstractContextManager[Sink]:
+    """The sink behind a definition; nobody is called before its first file."""
+    from contextlib import closing, nullcontext
+    from datetime import UTC, datetime
+
+    from espial.deliveries import Connection
+
+    if to.kind == "bucket":
+        from espial.sinks.bucket import BucketFolder
+
+        return nullcontext(BucketFolder(aws("s3"), settings.feeds_bucket, f"feeds/{to.prefix or f'{feed}/'}"))
+
+    def secret() -> bytes:
+        holder = Connection(name=f"{feed}/{to.name}", platform="", secrets=(to.secret or "",))
+        return connections(settings.store_bucket).secrets(holder)[0]
+
+    if to.kind == "http":
+        from espial.sinks.http import HttpUpload
+
+        token = secret if to.secret else None
+        return nullcontext(HttpUpload(to, http(settings.outgoing_network), token, lambda: datetime.now(UTC)))
+    from espial.sinks.sftp import SftpDrop
+
+    return closing(SftpDrop(to, secret, http(settings.outgoing_network).dial))
+
+
 @cache
 def http(network: str) -> GuardedHttp:
     """The way to addresses that definitions name."""
     from espial.stores.guarded_http import GuardedHttp
 
     return GuardedHttp(network)
+
+
+def _onboardings(store_bucket: str) -> Callable[[str], OnboardingDefinition | None]:
+    """Finds an onboarding in force by its name."""
+    from espial.onboarding.definition import OnboardingDefinition
+
+    def find(name: str) -> OnboardingDefinition | None:
+        found = published(store_bucket).onboarding(name)
+        return OnboardingDefinition.model_validate(found) if found else None
+
+    return find
+
+
+def reception(settings: ServeApiSettings) -> Callable[..., Accepted]:
+    """Takes recipients that come by a call."""
+    from functools import partial
+
+    from espial.services.onboarding import accept
+    from espial.stores.dropped_files import S3Drops
+
+    drops = S3Drops(client("s3"), settings.exports_bucket)
+    return partial(accept, definition=_onboardings(settings.store_bucket), drops=drops)
 
 
 def onboarder(settings: OnboardRecipientsSettings, time_left: Callable[[], float]) -> Onboarder:
@@ -421,14 +505,9 @@ def onboarder(settings: OnboardRecipientsSettings, time_left: Callable[[], float
 
     from espial.deliveries import Connection
     from espial.errors import Refused
-    from espial.onboarding.definition import OnboardingDefinition
     from espial.services.onboard_recipients import Onboarder
     from espial.stores.onboarding_queue import SqsOnboardingQueue
     from espial.stores.recipients_table import RecipientsTable
-
-    def definition(name: str) -> OnboardingDefinition | None:
-        found = published(settings.store_bucket).onboarding(name)
-        return OnboardingDefinition.model_validate(found) if found else None
 
     def secret(of: OnboardingDefinition) -> str:
         holder = Connection(name=of.name, platform=of.platform, secrets=(of.secret,))
@@ -439,7 +518,7 @@ def onboarder(settings: OnboardRecipientsSettings, time_left: Callable[[], float
 
     recipients = RecipientsTable(client("dynamodb"), settings.recipients_table)
     return Onboarder(
-        definition=definition,
+        definition=_onboardings(settings.store_bucket),
         secret=secret,
         objects=export_objects(),
         executions=recipients,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import chain
-from typing import NamedTuple
+from traceback import extract_tb
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -51,6 +52,10 @@ class Outcome(NamedTuple):
     oldest: datetime | None = None
     failures: int = 0
     reason: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**self._asdict(), "oldest": self.oldest and self.oldest.isoformat()}
 
 
 class _Step(NamedTuple):
@@ -215,8 +220,22 @@ def deliver_all(deliveries: Sequence[Delivery], time_left: TimeLeft, *, at_once:
         yield delivery.run(time_left, enough_ms=left - share, at_once=at_once)
 
 
+def resend_all(deliveries: Sequence[Delivery], names: Collection[str], time_left: TimeLeft) -> list[Outcome]:
+    """The files to each of the sinks again."""
+    found = []
+    for delivery in deliveries:
+        try:
+            found.append(delivery.resend(names, time_left))
+        except (Refused, TryAgain) as exc:
+            found.append(Outcome(delivery.feed, delivery.sink, "failed", reason=str(exc)))
+    return found
+
+
 def _reason(cause: Exception) -> str:
-    """Of a snake_case code and perhaps what it is about."""
+    """A snake_case code and perhaps what it is about, or what time may mend; never what an unknown error says."""
     if isinstance(cause, Refused | TryAgain):
         return str(cause)[:300]
-    return "not_in_archive" if isinstance(cause, KeyError) else f"unexpected_error: {type(cause).__name__}"
+    if isinstance(cause, KeyError):
+        return "not_in_archive"
+    at = extract_tb(cause.__traceback__)[-1]
+    return f"unexpected_error: {type(cause).__name__} in {at.name}, line {at.lineno}"
