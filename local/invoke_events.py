@@ -188,6 +188,9 @@ def events() -> dict[str, dict[str, Any]]:
         "serve_api/timeline": http_event("/timeline/email:ada@example.com", "", method="GET"),
         "serve_api/timeline-page": http_event("/timeline/id:cust-1001", "", method="GET", query="format=html&limit=50"),
         "serve_api/bad-person": http_event("/timeline/fax:1", "", method="GET"),
+        "serve_api/onboarding": http_event(
+            "/onboarding/braze-welcome", '[{"PID": "P-1001", "Email": "ada@example.com"}]'
+        ),
         "publish_events/carts": _stream(carts.recordables),
         "run_triggers/cart-updated": _sqs("triggers", (_bus(cart), {})),
         "send_message/cart-abandoned": _sqs("send", (json.dumps({**due, "due_at": "2026-01-15T11:00:00Z"}), {})),

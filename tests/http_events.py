@@ -10,6 +10,7 @@ ROUTES = {
     "in": "ANY /in/{platform}/{connection}",
     "v1": "ANY /v1/{proxy+}",
     "timeline": "GET /timeline/{person+}",
+    "onboarding": "POST /onboarding/{name}",
 }
 REQUEST_ID = "JKJaXmPLvHcESHA="
 
@@ -27,7 +28,7 @@ def http_event(
     if parts[0] == "in":
         parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
     else:
-        parameters = {"person" if parts[0] == "timeline" else "proxy": "/".join(parts[1:])}
+        parameters = {{"timeline": "person", "onboarding": "name"}.get(parts[0], "proxy"): "/".join(parts[1:])}
     return {
         "version": "2.0",
         "routeKey": ROUTES[parts[0]],

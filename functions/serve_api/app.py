@@ -1,7 +1,8 @@
-"""The owner's API: GET /timeline/{person+}, what happened to a person, as JSON or as a page."""
+"""The owner's API: GET /timeline/{person+}, what happened to a person; POST /onboarding/{name}, recipients."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools import Tracer
@@ -34,10 +35,15 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def timeline() -> Response[str]:
     asked = admin.asked(read(api.current_event.raw_event))
     keys = wiring.people(settings.events_table).load(asked.person).keys
-    bundle = wiring.definitions(settings.store_bucket).active()
-    store = wiring.events_table(settings.events_table)
+    store, bundle = wiring.events_table(settings.events_table), wiring.definitions(settings.store_bucket).active()
     found = journal(store, keys, bundle, limit=asked.limit, messages_only=asked.messages_only)
     return _response(admin.answered(found, asked))
+
+
+@api.post("/onboarding/<name>")
+def onboarding(name: str) -> Response[str]:
+    recipients = read(api.current_event.raw_event).body
+    return _response(admin.taken(wiring.reception(settings)(recipients, name, now=datetime.now(UTC))))
 
 
 @api.exception_handler(Exception)

@@ -13,6 +13,7 @@ from tests.builders import CONTEXT
 from tests.contract.test_ports import a_bucket, events_table
 from tests.functions.test_cli_timeline import record
 from tests.http_events import http_event
+from tests.onboarding import DEFINITION
 from tests.unit.test_journal import EVERYTHING, KEYS, SEED
 
 pytestmark = pytest.mark.cloud
@@ -21,13 +22,13 @@ pytestmark = pytest.mark.cloud
 @pytest.fixture
 def api(cloud, load_app, monkeypatch):
     """Asks the function what API Gateway would: path, query, headers -> its answer."""
-    a_bucket(cloud)
+    a_bucket(cloud).create_bucket(Bucket="exports", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     events_table(cloud, "events")
     monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.url)
-    handler = load_app("serve_api", EVENTS_TABLE="events", STORE_BUCKET="store").handler
+    handler = load_app("serve_api", EVENTS_TABLE="events", STORE_BUCKET="store", EXPORTS_BUCKET="exports").handler
 
-    def ask(path, query="", method="GET", **headers):
-        return handler(http_event(path, "", headers, method=method, query=query), CONTEXT)
+    def ask(path, query="", body="", method="GET", **headers):
+        return handler(http_event(path, body, headers, method=method, query=query), CONTEXT)
 
     return ask
 
@@ -126,3 +127,51 @@ def test_no_log_line_names_the_person(api, cloud, capsys, monkeypatch):
     told = [(line["route"], line["status"]) for line in lines if "api.answered" == line["message"]]
     assert [("GET /timeline/{person+}", status) for status in (200, 404, 400, 500)] == told
     assert 1 == len([line for line in lines if "api.failed" == line["message"]])
+
+
+@pytest.fixture
+def onboardings(cloud, api):
+    """One in force, and one that is switched off."""
+    found = {name: {**DEFINITION, "name": name, "enabled": name == "welcome"} for name in ("welcome", "paused")}
+    bundle = {"version": "1", "connections": {}, "triggers": {}, "providers": {}, "templates": {}, "onboardings": found}
+    cloud.client("s3").put_object(Bucket="store", Key="definitions/active.json", Body=json.dumps(bundle))
+
+
+def test_recipients_of_a_call_are_a_file_that_is_picked_up(api, cloud, onboardings):
+    """Durable before the answer; the same call again is the same file."""
+    people = [{"PID": "P-1", "Email": "ada@example.com"}, {"PID": "P-2", "Email": "bo@example.com"}]
+    first, again = (api("/onboarding/welcome", body=json.dumps(people), method="POST") for _ in range(2))
+    assert (202, first["body"]) == (first["statusCode"], again["body"])
+    told = json.loads(first["body"])
+    assert 2 == told["recipients"]
+    (kept,) = cloud.client("s3").list_objects_v2(Bucket="exports")["Contents"]
+    assert told["key"] == kept["Key"]
+    assert kept["Key"].startswith("onboarding/welcome/api/")
+    lines = cloud.client("s3").get_object(Bucket="exports", Key=kept["Key"])["Body"].read().splitlines()
+    assert people == [json.loads(line) for line in lines]
+
+
+@pytest.mark.usefixtures("onboardings")
+@pytest.mark.parametrize(
+    ("name", "body", "verdict"),
+    [
+        ("nobody", "[{}]", (404, "unknown_onboarding")),
+        ("paused", "[{}]", (409, "disabled")),
+        ("welcome", "{nonsense", (400, "not_json")),
+        ("welcome", "[]", (400, "not_recipients")),
+        ("welcome", "[1]", (400, "not_recipients")),
+        ("welcome", f'[{{"PID": "{"x" * 6_000_000}"}}]', (413, "too_large")),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_recipients_that_cannot_be_taken_are_refused_whole(api, cloud, name, body, verdict):
+    """Nothing of the call is kept."""
+    answer = api(f"/onboarding/{name}", body=body, method="POST")
+    assert verdict == (answer["statusCode"], json.loads(answer["body"])["reason"])
+    assert 0 == cloud.client("s3").list_objects_v2(Bucket="exports")["KeyCount"]
+
+
+def test_nothing_applied_yet_is_asked_again_later(api):
+    """503, and when."""
+    answer = api("/onboarding/welcome", body="[{}]", method="POST")
+    assert (503, "30") == (answer["statusCode"], answer["headers"]["retry-after"])

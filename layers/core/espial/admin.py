@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from espial.deliveries import Reply
-from espial.errors import TryAgain
+from espial.errors import MalformedDelivery, Refused, TooLarge, TryAgain
 from espial.events import PersonKey
 from espial.gateway import Refusal, Request, retry_after
 from espial.journal.page import page
 from espial.journal.table import Journal
 from espial.logs import logger, where
+from espial.services.onboarding import Accepted
 
 MOST_ROWS = 1000
 LONGEST_KEY = 1024
@@ -66,16 +68,31 @@ def answered(found: Journal, asked: Asked) -> Reply:
     )
 
 
+def taken(accepted: Accepted) -> Reply:
+    """Recipients are durable, and will be handed over: 202, and under which id and file they go on."""
+    return _json(202, accepted._asdict())
+
+
 def refused(exc: Exception) -> Reply:
     """What the caller is told of an error; of ours nothing but that it is one, and where it was goes to the log."""
-    if isinstance(exc, NotFoundError):
-        return refused(Refusal(404, "unknown_route", "no such route"))
-    if isinstance(exc, Refusal):
-        return _json(exc.status, {"reason": exc.reason, "detail": str(exc)}, **exc.headers)
-    if isinstance(exc, TryAgain):
-        return _json(503, {"reason": "try_again", "detail": "try again later"}, **retry_after(exc))
-    logger.error("api.failed", extra={"detail": where(exc)})
-    return _json(500, {"reason": "internal_error", "detail": "this is our fault; the function's log has it"})
+    headers: Mapping[str, str] = {}
+    match exc:
+        case Refusal():
+            status, reason, detail, headers = exc.status, exc.reason, str(exc), exc.headers
+        case Refused():
+            status, reason, detail = 404 if exc.reason.startswith("unknown_") else 409, exc.reason, exc.detail
+        case MalformedDelivery():
+            status, reason, detail = 400, exc.reason, exc.detail
+        case TooLarge():
+            status, reason, detail = 413, "too_large", str(exc)
+        case TryAgain():
+            status, reason, detail, headers = 503, "try_again", "try again later", retry_after(exc)
+        case NotFoundError():
+            status, reason, detail = 404, "unknown_route", "no such route"
+        case _:
+            status, reason, detail = 500, "internal_error", "this is our fault; the function's log has it"
+            logger.error("api.failed", extra={"detail": where(exc)})
+    return _json(status, {"reason": reason, "detail": detail}, headers)
 
 
 def _person(text: str) -> PersonKey:
@@ -103,6 +120,6 @@ def _one_of(given: dict[str, str], name: str, values: tuple[str, ...]) -> str:
     return value
 
 
-def _json(status: int, content: Any, **headers: str) -> Reply:
+def _json(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Reply:
     body = json.dumps(content, ensure_ascii=False)
-    return Reply(status=status, body=body, headers={"content-type": "application/json", **_PRIVATE, **headers})
+    return Reply(status=status, body=body, headers={"content-type": "application/json", **_PRIVATE, **(headers or {})})
