@@ -15,9 +15,9 @@ from espial import sources
 from espial.deliveries import Arrival, Connection
 from espial.errors import TryAgain
 from espial.events import Event
-from espial.feeds import correlation
 from espial.feeds.definition import FeedDefinition, built_in
 from espial.feeds.files import Batch, Delivered, Entry, FeedFile, Page, Positions, Standing, Waiting
+from espial.feeds.published import Feeds
 from espial.normalise import normalise
 from espial.services.write_feed import FeedWriter, Written
 from tests.builders import NOON
@@ -201,7 +201,7 @@ class World:
             feed=self.feed,
             layouts=built_in(),
             account=lambda event: event.connection,
-            send=lambda event: correlation.send_type(sources.load(event.platform), event.channel),
+            send=Feeds({}).send_of(self.feed),
             stream=self.stream,
             index=self.index,
             book=self.book,

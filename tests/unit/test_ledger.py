@@ -26,6 +26,7 @@ from espial.services.ledger import (
     note_published,
     of_deliveries,
     of_events,
+    of_feed,
     of_stretch,
     unbalanced,
 )
@@ -227,6 +228,20 @@ def test_a_planted_loss_is_reported_with_its_id(world, stage):
         "record": ("unexplained", sorted([lost.event_id, kept.event_id])),
     }
     assert expected[stage] == (difference.kind, difference.ids)
+
+
+def test_what_a_feed_does_with_each_event_is_in_the_balance(world):
+    """What waited and was fed counts as fed; what a feed never told of is missing, and named."""
+    world.record(a_delivery([an_item(number) for number in range(3)]))
+    one, two, three = world.publish(world.stream())
+    world.route([one, two, three])
+    for said in ([(one, "waiting")], [(one, "fed")], [(two, "ignored:deferred")]):
+        world.ledger.note(of_feed("cdp", said, world.now()))
+    assert {"cdp": {"fed": 1, "ignored:deferred": 1}} == world.balance().feeds
+    assert [three.event_id] == world.balance().differences["unfed"].ids
+    world.ledger.note(of_feed("cdp", [(three, "unmatched")], world.now()))
+    assert {} == world.balance().differences
+    assert {"cdp": {"fed": 1, "ignored:deferred": 1, "unmatched": 1}} == plain(world.balance(), NOON)["feeds"]
 
 
 def test_an_event_published_by_hand_is_no_longer_missing(world):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,12 @@ from hypothesis import strategies as st
 
 from espial.errors import TryAgain
 from espial.events import Campaign, Event
+from espial.exports.files import ExportFile
+from espial.feeds.definition import built_in
+from espial.onboarding import Recipient
+from espial.onboarding.definition import OnboardingDefinition
+from espial.onboarding.happened import Narrator
+from espial.onboarding.state import Counts, Execution
 from espial.vocabulary import EventType
 from tests.builders import NOON, an_event
 from tests.feeding import Killed, Trouble, World, braze_events
@@ -387,6 +393,84 @@ def test_any_order_and_any_duplicates_give_equal_files(order, again):
     one.run()
     other.run()
     assert [content for _, content in one.files] == [content for _, content in other.files]
+
+
+# -- the sequence of seed A: onboarded, welcome and its response, newsletter and its response, onboarded again
+
+ONBOARDING = OnboardingDefinition(
+    name="braze-welcome",
+    platform="braze",
+    endpoint="https://rest.braze.example.com",
+    secret="secretsmanager:espial/braze-welcome",
+    key="PID",
+    columns={"Email": "email"},
+    meta={"campaign_code": "WELCOME"},
+    output="Welcome output",
+)
+
+
+def onboarded(number: int, at: datetime) -> list[Event]:
+    """What an execution with one recipient tells."""
+    file = ExportFile(bucket="exports", key=f"onboarding/braze-welcome/{number}.csv", etag="e", size=1, modified_at=at)
+    execution = Execution("braze-welcome", file, number, "done", at, Counts(sent=1))
+    narrator = Narrator(ONBOARDING, execution)
+    who = Recipient(number * 10_000_000 + 1, "P-1001", email="ann.lee@example.com", meta={"campaign_code": "WELCOME"})
+    return [made.event for made in (narrator.selected(who), narrator.answered(who, None), narrator.completed())]
+
+
+def the_sequence() -> list[list[Event]]:
+    start = datetime.fromtimestamp(SENT_AT, UTC) - timedelta(hours=1)
+    return [
+        onboarded(9001, start),
+        braze_events(send(id="welcome", dispatch_id="w", campaign_id="welcome")),
+        braze_events(opened(id="welcome-open", dispatch_id="w", campaign_id="welcome")),
+        braze_events(send(id="news", dispatch_id="n", campaign_id="news", time=SENT_AT + 9000)),
+        braze_events(opened(id="news-open", dispatch_id="n", campaign_id="news", time=SENT_AT + 9100)),
+        onboarded(9002, start + timedelta(days=1)),
+    ]
+
+
+EVERYTHING = tuple(name for name in built_in())
+
+
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=6), st.integers(1, 6))
+def test_any_permutation_of_the_six_steps_with_duplicates_gives_equal_files(order, again, cut):
+    """In one batch byte for byte; in several the same rows, each once."""
+    steps = the_sequence()
+    one, other, cut_up = (a_world(layouts=EVERYTHING, profile="extended") for _ in range(3))
+    one.stream.insert(*(event for step in steps for event in step))
+    one.run()
+    shuffled = [event for number in (*order, *again) for event in steps[number]]
+    other.stream.insert(*shuffled)
+    other.run()
+    assert [content for _, content in one.files] == [content for _, content in other.files]
+    once = list({event.event_id: event for event in shuffled}.values())  # what the table lets in
+    for start in range(0, len(once), cut):
+        cut_up.stream.insert(*once[start : start + cut])
+        cut_up.run()
+    assert outcome(one) == outcome(cut_up)
+
+
+def test_the_six_steps_give_four_campaign_events_and_two_responses():
+    world = a_world(layouts=EVERYTHING)
+    world.stream.insert(*(event for step in the_sequence() for event in step))
+    world.run()
+    rows = world.rows("campaign_event_nonrpi")
+    assert [(row["sor_name"], row["campaign_code"]) for row in rows] == [
+        ("Braze", "welcome"),
+        ("Braze", "news"),
+        ("RPI", "WELCOME"),
+        ("RPI", "WELCOME"),
+    ]
+    # The golden vector of an onboarding record (seed systems 8.2), with a campaign code of its own.
+    assert ",".join(rows[2].values()) == "RPI,rpi-9001-90010000001,2023-11-20 20:25:00,,,WELCOME,,,,,,Welcome output"
+    assert [row["event_disposition_code"] for row in world.rows("response_event")] == ["opened", "opened"]
+    assert [row["fulfillment_state"] for row in world.rows("offer_history_states")] == ["sent", "sent"]
+    assert [row["channel_execution_id"] for row in world.rows("offer_history")] == ["9001", "9002"]
+    assert [(row["meta_name"], row["meta_value"]) for row in world.rows("offer_history_meta")] == [
+        ("campaign_code", "WELCOME")
+    ] * 2
+    assert [row["sent"] for row in world.rows("offer_history_details")] == ["1", "1"]
 
 
 def test_the_ledger_is_told_of_every_event():

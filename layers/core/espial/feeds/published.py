@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,8 +44,11 @@ class Feeds:
         """The scope of the ids that the event's connection reports."""
         return str(self._connections.get(event.connection, {}).get("account") or event.connection)
 
-    def send(self, feed: FeedDefinition, event: Event) -> EventType | None:
-        """What the event's connection reports a send by, as the feed says or else its platform; None for nothing."""
+    def send_of(self, feed: FeedDefinition) -> Callable[[Event], EventType | None]:
+        """What an event's connection reports a send by, as the feed says or else its platform; None for nothing."""
+        return partial(self._send, feed)
+
+    def _send(self, feed: FeedDefinition, event: Event) -> EventType | None:
         said = feed.sends.get(event.connection)
         if said is not None:
             return None if said == "none" else EventType(said)

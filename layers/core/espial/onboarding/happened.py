@@ -60,6 +60,7 @@ class Narrator:
             "unchanged": counts.unchanged,
             "rejected_rows": counts.refused,
             "file": self._execution.file.key,
+            "meta": dict(self._of.meta_texts),
         }
         code = self._of.meta_texts.get("campaign_code") or self._default_code
         campaign = Campaign(id=code, name=self._of.meta_texts.get("campaign_name"))
