@@ -142,11 +142,22 @@ def test_any_order_and_any_repeats_give_the_same_table(data):
     assert rows(EVERYTHING) == rows([*shuffled, *again])
 
 
+def test_a_selection_is_told_with_its_outcome():
+    """One row for both, as long as there is an outcome; nothing is lost of the ids."""
+    selected = onboarded(9001, NOON, EventType.RECIPIENT_SELECTED)
+    (alone,) = rows([selected])
+    assert "Recipient data of RPI identified to send or update in Braze" == alone.activity
+    found = rows([*SEED, selected])
+    assert [row.activity for row in rows(SEED)] == [row.activity for row in found]
+    assert (SEED[0].event.event_id, selected.event.event_id) == found[0].events
+    other = onboarded(9001, NOON, EventType.RECIPIENT_SELECTED, contact=2)
+    assert 7 == len(rows([*SEED, other]))
+
+
 def test_what_happened_in_one_second_is_told_in_its_natural_order():
-    """A recipient is selected before it is handed over, a message sent before it is delivered."""
+    """A recipient is handed over before anything is sent, a message sent before it is delivered."""
     told = [row.activity for row in rows(EVERYTHING) if row.at in (NOON, NOON + HOUR) and row.kind != "activity"]
     assert [
-        "Recipient data of RPI identified to send or update in Braze",
         "Recipient data onboarded to Braze from RPI (inserted)",
         "Welcome campaign sent out of Braze",
         "Welcome campaign delivered",
@@ -376,7 +387,7 @@ def test_the_page_can_be_read_out():
     assert {name for names in named for name in names.split()} <= set(ids)
     assert 2 == read.count("svg", role="img")
     assert 1 == read.count("html", lang="en")
-    assert "4 onboardings, 2 sends, 5 responses, 1 of them without a known send" in "".join(read.text)
+    assert "3 onboardings, 2 sends, 5 responses, 1 of them without a known send" in "".join(read.text)
 
 
 HOSTILE = "</svg></title></style><script>alert(1)</script><img src=x onerror=alert(1)>&amp;\"'\u202e\x00\x1b[2J"

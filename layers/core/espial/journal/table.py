@@ -26,8 +26,9 @@ VISIT = timedelta(minutes=30)
 """Looking around with pauses no longer than this is one row."""
 
 _LOOKING = frozenset({EventType.PAGE_VIEWED, EventType.PRODUCT_VIEWED, EventType.CART_UPDATED, EventType.CUSTOM})
-_ORDER = {kind: rank for rank, kind in enumerate(EventType)}
-"""Of what happened in one instant: a message is sent, delivered, opened, clicked."""
+_ONBOARDING = frozenset({EventType.RECIPIENT_SELECTED, EventType.RECIPIENT_ONBOARDED, EventType.RECIPIENT_REJECTED})
+_ORDER = {kind: rank for rank, kind in enumerate(sorted(EventType, key=lambda kind: kind not in _ONBOARDING))}
+"""Of what happened in one instant: recipient data is handed over, a message is sent, delivered, opened, clicked."""
 
 
 class Connections(Protocol):
@@ -65,7 +66,7 @@ class Row:
     automation   what is made of it for the CDP, and by whom.
     correlation  of a response: how it was tied to its send, in words; `method` and `confidence` (0 to 1) for programs.
     send         of a response: the number of its send's row, None if that is not among the rows.
-    events       the ids of its events.
+    events       the ids of its events; of an onboarding that of the outcome, then that of the selection.
     type         of its events; the first one's where there are several.
     origin       where its events come from; `platform` is who reports them, as people call it, or whom recipient data
                  or a message is handed to.
@@ -134,8 +135,9 @@ def rows(recorded: Iterable[Stored], connections: Connections, *, messages_only:
         ((event, connections.account(event)) for event in events if event.platform != PLATFORM),
         connections.reported,
     )
-    maker = _Maker(tied, rescore(events))
-    made = [(stored.event, maker.row(stored)) for stored in history]
+    selections = _selections(events)
+    maker, told_with_outcome = _Maker(tied, rescore(events), selections), {*selections.values()}
+    made = [(one.event, maker.row(one)) for one in history if one.event.event_id not in told_with_outcome]
     if messages_only:
         made = [one for one in made if one[1].kind != "activity"]
     return _numbered([_visit(visit) for visit in _visits(made)])
@@ -146,12 +148,33 @@ def _moment(stored: Stored) -> tuple[datetime, int, str]:
     return event.occurred_at, _ORDER[event.type], event.event_id
 
 
+def _selections(events: Iterable[Event]) -> dict[str, str]:
+    """Event id of what became of a recipient -> that of the recipient's selection, which it is told with."""
+    handed_over = [event for event in events if event.type in _ONBOARDING]
+    selected = {
+        _recipient(event): event.event_id for event in handed_over if event.type is EventType.RECIPIENT_SELECTED
+    }
+    return {
+        event.event_id: selected[_recipient(event)]
+        for event in handed_over
+        if event.type is not EventType.RECIPIENT_SELECTED and _recipient(event) in selected
+    }
+
+
+def _recipient(event: Event) -> tuple[str, str, str]:
+    """One recipient of one execution of an onboarding."""
+    return event.connection, str(event.properties.get("execution")), str(event.properties.get("contact"))
+
+
 class _Maker:
     """Makes a row of one event at a time, oldest first: the first onboarding inserts, those after it update."""
 
-    def __init__(self, tied: Mapping[str, Match], verdicts: Mapping[str, Verdict]) -> None:
+    def __init__(
+        self, tied: Mapping[str, Match], verdicts: Mapping[str, Verdict], selections: Mapping[str, str]
+    ) -> None:
         self._tied = tied
         self._verdicts = verdicts
+        self._selections = selections
         self._onboarded: set[tuple[str, str]] = set()
 
     def row(self, stored: Stored) -> Row:
@@ -231,7 +254,7 @@ class _Maker:
             self._onboarded.add((system, whom))
             activity = f"Recipient data onboarded to {whom} from {system} ({'updated' if again else 'inserted'})"
         done = event.type is EventType.RECIPIENT_ONBOARDED
-        return _row(
+        row = _row(
             event,
             "onboarding",
             "cdp",
@@ -243,9 +266,8 @@ class _Maker:
             platform=whom,
             system=system,
         )
-
-
-_ONBOARDING = frozenset({EventType.RECIPIENT_SELECTED, EventType.RECIPIENT_ONBOARDED, EventType.RECIPIENT_REJECTED})
+        selection = self._selections.get(event.event_id)
+        return replace(row, events=(*row.events, selection)) if selection else row
 
 
 def _ours(event: Event) -> Row:
