@@ -336,6 +336,16 @@ def test_a_file_is_sent_again_as_it_was():
     assert 1 == world.delivery("bucket").resend(["1.rejects.csv"], lambda: world.left).files
 
 
+def test_a_batch_is_sent_again_by_its_number():
+    """All of it that the sink gets."""
+    world = World("bucket", "cdp")
+    world.commit("1.csv")
+    world.commit("2.csv", "2.rejects.csv")
+    for sink, files in (("bucket", 2), ("cdp", 1)):
+        world.run(sink)
+        assert files == world.delivery(sink).resend(["2"], lambda: world.left).files
+
+
 @pytest.mark.parametrize("name", ["3.csv", "1.rejects.csv", "unknown.csv"])
 def test_what_a_sink_was_never_given_cannot_be_sent_again(name):
     """It would come before its turn, or where it does not belong."""

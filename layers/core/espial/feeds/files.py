@@ -23,6 +23,9 @@ Positions = Mapping[str, str]
 
 END = "END"
 
+MANIFEST = ".manifest.json"
+"""Behind a file's name: its manifest's."""
+
 
 class FeedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One file of a feed. As JSON it is the manifest that lies beside it, `<name>.manifest.json`.

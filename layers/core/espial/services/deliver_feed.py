@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from espial.errors import Refused, TryAgain
-from espial.feeds.files import Batch, Delivered, FeedArchive, FeedBook, FeedFile, Sink
+from espial.feeds.files import MANIFEST, Batch, Delivered, FeedArchive, FeedBook, FeedFile, Sink
 
 DATA = "data"
-MANIFEST = ".manifest.json"
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=15)
 """After a failure that may pass; each pause is twice the one before."""
@@ -99,23 +98,24 @@ class Delivery:
             return self._outcome("try_again", reason=str(exc))
 
     def resend(self, names: Collection[str], time_left: TimeLeft) -> Outcome:
-        """Hand over again files that it was given before, as they were, in their order.
+        """Hand over again files that it was given before, as they were, in their order: by name, or number of batch.
 
         Raises Refused if there are others among the names, and TryAgain.
         """
         standing = self.book.delivered(self.feed, self.sink)
-        given = {
-            file.name: (batch, file)
+        given = [
+            (batch, file)
             for batch in self.book.batches(self.feed)
             for files, file in enumerate(batch.files, 1)
             if (batch.number, files) <= (standing.batch, standing.files) and self._gets(file)
-        }
-        if others := sorted({*names} - {*given}):
+        ]
+        known = {name for batch, file in given for name in (file.name, str(batch.number))}
+        if others := sorted({*names} - known):
             raise Refused("not_delivered_yet", f"sink {self.sink} was never given {', '.join(others)}")
+        wanted = [(batch, file) for batch, file in given if {file.name, str(batch.number)} & {*names}]
         held = self._hold(standing, time_left)
         if held is None:
             return self._outcome("busy")
-        wanted = [one for name, one in given.items() if name in names]
         try:
             with self.opened() as sink:
                 for batch, file in wanted:
