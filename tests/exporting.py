@@ -433,7 +433,7 @@ class World:
 class Port:
     """A port whose every call first lets the world step."""
 
-    def __init__(self, world: World, real: object) -> None:
+    def __init__(self, world: Any, real: object) -> None:
         self._world = world
         self._real = real
 

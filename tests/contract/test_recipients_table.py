@@ -35,8 +35,8 @@ def store(request: pytest.FixtureRequest) -> Any:
 
 
 def taken(store: Any, execution: Any, now: datetime = NOW) -> Held:
-    held = store.take(execution, now=now, until=now + timedelta(minutes=6))
-    assert held is not None
+    held: Held | None = store.take(execution, now=now, until=now + timedelta(minutes=6))
+    assert held
     return held
 
 

@@ -128,7 +128,8 @@ def test_sends_are_dispatched_to_those_who_are_known(world):
     new = {"external_user_id": "P-4", "send_to_existing_only": False, "attributes": {"email": "d@example.com"}}
     assert 201 == world.send(recipients=[new]).status
     assert ["P-1", "P-4"] == [one["user"]["external_user_id"] for one in world.braze.reports]
-    for said in ({"campaign_id": ""}, {"recipients": []}, {"broadcast": True}, {"recipients": [{}]}):
+    wrong: list[dict[str, Any]] = [{"campaign_id": ""}, {"recipients": []}, {"broadcast": True}, {"recipients": [{}]}]
+    for said in wrong:
         assert 400 == world.send("P-1", **said).status
     assert 400 == world.send(*map(str, range(51))).status
 

@@ -13,8 +13,8 @@ from espial.errors import Refused, TryAgain
 from espial.exports.files import Unavailable
 from espial.onboarding.state import Counts, Work
 from espial.services import onboard_recipients
-from tests.exporting import avro_file, ndjson_file
-from tests.onboarding import BUCKET, KEY, NAME, World, a_definition, a_file, a_row
+from tests.exporting import BUCKET, avro_file, ndjson_file
+from tests.onboarding import KEY, NAME, World, a_definition, a_file, a_row
 
 
 def rows(count: int, **fields: str) -> list[dict[str, str]]:
@@ -386,7 +386,7 @@ def test_files_have_their_turn_one_after_the_other(world):
 def test_two_workers_on_one_file_are_one(world):
     """Until the first one's lease is over."""
     work = world.drop(rows(3))
-    seen = []
+    seen: list[str] = []
     request = world.http.request
 
     def meanwhile(*args, **how):
@@ -405,7 +405,7 @@ def test_who_was_too_slow_stops(world):
     work = world.drop(rows(20))
     world.definitions[NAME] = a_definition(batch_size=5)
     request = world.http.request
-    seen = []
+    seen: list[int] = []
 
     def asleep(*args, **how):
         if not seen:

@@ -68,7 +68,7 @@ def run(
     known = (stores.definitions(stack).active() or {}).get("onboardings", {})
     if name not in known:
         raise Failed(f"no onboarding {name!r} is applied (known: {', '.join(sorted(known)) or 'none'})")
-    key = f"{ROOT}{name}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{file.name}"
+    key = f"{ROOT}{name}/{datetime.now(UTC):%Y%m%dT%H%M%S}-{file.name}"
     stores.drops(stack).put(key, file.read_bytes())
     say(key.removeprefix(ROOT))
 

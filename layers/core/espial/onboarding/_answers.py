@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
-from espial.answers import Answer
+from espial.answers import LONGEST_WAIT, Answer, wait
 from espial.errors import Refused, TryAgain
 
 PASSING = frozenset({408, 425, 429})
@@ -18,7 +16,6 @@ UNAUTHORISED = frozenset({401, 403, 407})
 NOT_THERE = frozenset({404, 405, 406, 410, 415, 421, 426})
 """Whoever answers like this is not the platform, or not at this address."""
 
-LONGEST_WAIT = 900.0
 _SECRETIVE = re.compile(r"\S*@\S*|\+?\d[\d ().-]{5,}\d")
 
 
@@ -41,17 +38,11 @@ def was_taken(answer: Answer, now: datetime) -> bool:
 
 
 def _wait(answer: Answer, now: datetime) -> float:
-    """Seconds that `Retry-After` (seconds or a date) or `X-RateLimit-Reset` (Unix seconds) ask for; else one."""
-    asked = answer.headers.get("retry-after", "").strip()
-    seconds = 1.0
-    if asked.isascii() and asked.isdigit():
-        seconds = float(asked)
-    elif asked:
-        with suppress(ValueError):
-            seconds = parsedate_to_datetime(asked).timestamp() - now.timestamp()
-    elif (reset := answer.headers.get("x-ratelimit-reset", "").strip().partition(".")[0]).isdigit():
-        seconds = float(reset) - now.timestamp()
-    return min(max(seconds, 1.0), LONGEST_WAIT)
+    """Seconds that `Retry-After` asks for, else `X-RateLimit-Reset` (Unix seconds); else one."""
+    reset = answer.headers.get("x-ratelimit-reset", "").strip().partition(".")[0]
+    if "retry-after" in answer.headers or not reset.isdigit():
+        return wait(answer, now)
+    return min(max(float(reset) - now.timestamp(), 1.0), LONGEST_WAIT)
 
 
 def document(answer: Answer) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def _delivery(entry: Quarantined, mode: str | None) -> RawDelivery:
             method=REPLAYED,
             mode=mode or content["mode"],
         )
+    if kind == "onboarding":
+        raise Refused("nothing_to_replay", f"a file of recipients: `espial onboarding resume {content['key']}`")
     if "key" in content:
         raise Refused("nothing_to_replay", f"a row of a file: `espial exports redo {content['key']}` reads it again")
     raise Refused("nothing_to_replay", f"replay what it came from: {content.get('raw')}")
