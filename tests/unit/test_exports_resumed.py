@@ -178,6 +178,21 @@ def test_text_that_is_mostly_repetition():
     assert source.total < len(content) / 2
 
 
+def test_a_point_is_used_only_if_what_follows_is_what_it_says():
+    """However well it was kept; the stream is then read from its start."""
+    content = gzip.compress(lines(1, 5000))
+    kept = Resumes()
+    expected = steps(Kept(content, kept))
+    others = {
+        name: Point.from_state(state)._replace(window=b"x" * deflate.WINDOW_BYTES) for name, state in kept.items()
+    }
+    source = Kept(content, Resumes({name: point.to_state() for name, point in others.items()}))
+    late = next(index for index in range(len(expected) - 500, len(expected)) if isinstance(expected[index], Mark))
+    assert len(others) > 1
+    assert unmarked(expected[late:]) == unmarked(steps(source, expected[late].place))
+    assert source.total > len(content)
+
+
 def test_what_is_kept_is_believed_only_if_it_is_whole():
     """Nothing, less, something else."""
     state = Point(1, 2, 3, 4, 5, b"6", 7).to_state()
