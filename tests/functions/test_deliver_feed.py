@@ -78,9 +78,13 @@ class Delivering:
         )
         assert self.book.commit(standing, batch, {})
 
-    def run(self, **event: Any) -> dict[str, tuple[str, int]]:
+    def handle(self, event: dict[str, Any]) -> list[dict[str, Any]]:
         context = SimpleNamespace(**{**vars(CONTEXT), "get_remaining_time_in_millis": lambda: 300_000})
-        return {said["sink"]: (said["outcome"], said["files"]) for said in self.app.handler(event, context)}
+        found: list[dict[str, Any]] = self.app.handler(event, context)
+        return found
+
+    def run(self, **event: Any) -> dict[str, tuple[str, int]]:
+        return {said["sink"]: (said["outcome"], said["files"]) for said in self.handle(event)}
 
     def arrived(self) -> dict[str, list[str]]:
         listed = self.s3.list_objects_v2(Bucket="store", Prefix="feeds/cdp/").get("Contents", [])

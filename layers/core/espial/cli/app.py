@@ -13,9 +13,11 @@ from typer.core import TyperGroup
 
 from espial.cli import (
     apply,
+    cdp,
     conformance,
     events,
     exports,
+    feeds,
     ledger,
     onboarding,
     quarantine,
@@ -99,4 +101,6 @@ app.command("send-sample")(sample.send_sample)
 app.command("local-secrets")(secrets.local_secrets)
 app.command("simulate-platform")(simulate.simulate_platform)
 app.add_typer(exports.app, name="exports")
+app.add_typer(feeds.app, name="feeds")
+app.command("cdp-load")(cdp.cdp_load)
 app.add_typer(onboarding.app, name="onboarding")

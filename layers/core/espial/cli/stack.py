@@ -75,6 +75,22 @@ class Stack:
         return self._output("OnboardingQueueUrl")
 
     @property
+    def feeds_table(self) -> str:
+        return self._output("FeedsTable")
+
+    @property
+    def feeds_bucket(self) -> str:
+        return self._output("FeedsBucket")
+
+    @property
+    def write_feed_function(self) -> str:
+        return self._output("WriteFeedFunction")
+
+    @property
+    def deliver_feed_function(self) -> str:
+        return self._output("DeliverFeedFunction")
+
+    @property
     def raw_queue_url(self) -> str:
         return self._output("RawQueueUrl")
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
+from typing import Any
+
+from botocore.config import Config
 
 from espial.cli.stack import Failed, Stack
 from espial.events import PersonKey
+from espial.feeds.published import Feeds
 from espial.services.replay_quarantine import WaysBack
 from espial.stores.aws_http import AwsClient
 from espial.stores.bus import EventBridgeBus
@@ -18,6 +23,8 @@ from espial.stores.dropped_files import S3Drops
 from espial.stores.events_table import EventsTable
 from espial.stores.export_ledger import DynamoExportLedger
 from espial.stores.export_objects import S3Objects
+from espial.stores.feed_archive import S3FeedArchive
+from espial.stores.feeds_table import FeedBookTable
 from espial.stores.ledger_table import LedgerTable
 from espial.stores.onboarding_queue import SqsOnboardingQueue
 from espial.stores.past_events import PastEvents
@@ -74,6 +81,29 @@ def onboarding_queue(stack: Stack) -> SqsOnboardingQueue:
 
 def drops(stack: Stack) -> S3Drops:
     return S3Drops(stack.client("s3"), stack.exports_bucket)
+
+
+def feeds(stack: Stack) -> Feeds:
+    """The feeds that were applied last."""
+    return Feeds(definitions(stack).active() or {})
+
+
+def feed_book(stack: Stack) -> FeedBookTable:
+    return FeedBookTable(stack.client("dynamodb"), stack.feeds_table)
+
+
+def feed_archive(stack: Stack) -> S3FeedArchive:
+    return S3FeedArchive(stack.client("s3"), stack.feeds_bucket)
+
+
+def invoke(stack: Stack, function: str, event: Mapping[str, Any]) -> Any:
+    """Run a function now, once, and return its answer. Raises Failed with its error."""
+    patient = Config(read_timeout=910, retries={"total_max_attempts": 1})
+    answer = stack.session.client("lambda", config=patient).invoke(FunctionName=function, Payload=json.dumps(event))
+    said = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        raise Failed(f"{function} failed: {said.get('errorType')}: {said.get('errorMessage')}")
+    return said
 
 
 def past_events(stack: Stack) -> PastEvents:

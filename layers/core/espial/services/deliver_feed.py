@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
         return {**self._asdict(), "oldest": self.oldest and self.oldest.isoformat()}
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """One step on: how many files of the batch a sink has after it, and the file if it is one for this sink."""
 
     batch: Batch
@@ -128,7 +128,7 @@ class Delivery:
 
     def _run(self, time_left: TimeLeft, enough_ms: float, *, at_once: bool) -> Outcome:
         standing = self.book.delivered(self.feed, self.sink)
-        steps = self._steps(standing)
+        steps = steps_from(standing, self.book, self._gets)
         first = next(steps, None)
         if first is None:
             return self._outcome("nothing")
@@ -141,7 +141,7 @@ class Delivery:
         said = self._outcome("waits" if waits else "busy", oldest=oldest)
         return said._replace(failures=standing.failures, reason=standing.reason)
 
-    def _deliver(self, noted: Delivered, steps: Iterable[_Step], has_time: Callable[[], bool]) -> Outcome:
+    def _deliver(self, noted: Delivered, steps: Iterable[Step], has_time: Callable[[], bool]) -> Outcome:
         reached, done, said = noted, 0, self._outcome("delivered")
         with self.opened() as sink:
             for step in steps:
@@ -164,15 +164,6 @@ class Delivery:
                 noted, done = reached, done + 1
         self.book.deliver(noted, replace(reached, busy_until=None))
         return said._replace(files=done)
-
-    def _steps(self, standing: Delivered) -> Iterator[_Step]:
-        """What lies behind what the sink has. Empty batches and files for others are steps too, or it would stay."""
-        for batch in self.book.batches(self.feed, after=max(standing.batch - 1, 0)):
-            has = standing.files if batch.number == standing.batch else 0
-            for files, file in enumerate(batch.files[has:], has + 1):
-                yield _Step(batch, files, file if self._gets(file) else None)
-            if not batch.files and batch.number > standing.batch:
-                yield _Step(batch, 0, None)
 
     def _gets(self, file: FeedFile) -> bool:
         return file.kind == DATA or self.takes_refused
@@ -210,6 +201,16 @@ class Delivery:
 
     def _outcome(self, outcome: str, files: int = 0, oldest: datetime | None = None, reason: str = "") -> Outcome:
         return Outcome(self.feed, self.sink, outcome, files, oldest, reason=reason)
+
+
+def steps_from(standing: Delivered, book: FeedBook, gets: Callable[[FeedFile], bool]) -> Iterator[Step]:
+    """What lies behind what a sink has. Empty batches and files for others are steps too, or it would never get on."""
+    for batch in book.batches(standing.feed, after=max(standing.batch - 1, 0)):
+        has = standing.files if batch.number == standing.batch else 0
+        for files, file in enumerate(batch.files[has:], has + 1):
+            yield Step(batch, files, file if gets(file) else None)
+        if not batch.files and batch.number > standing.batch:
+            yield Step(batch, 0, None)
 
 
 def deliver_all(deliveries: Sequence[Delivery], time_left: TimeLeft, *, at_once: bool = False) -> Iterator[Outcome]:

@@ -127,6 +127,13 @@ class FeedBookTable(_Table):
         known = msgspec.json.decode(body, type=Standing) if body else Standing(feed=feed, holder=holder)
         return msgspec.structs.replace(known, holder=holder)
 
+    def standing(self, feed: str) -> Standing | None:
+        """How far the feed is, for who only looks; None before its first batch."""
+        for item in self._get([(f"F#{feed}", "STATE")]):
+            if "body" in item:
+                return _decode(item, Standing)
+        return None
+
     def commit(self, standing: Standing, batch: Batch, series: Mapping[str, int]) -> bool:
         """See `FeedBook.commit`. One transaction."""
         ttl = {"N": str(int((batch.closed_at + KEPT).timestamp()))}
