@@ -8,18 +8,15 @@ takes a request and drops its answer. Notices come more than once and in any ord
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from espial.errors import TryAgain
-from espial.normalise import Recordable
 from espial.onboarding.state import ENDED, Counts, Work
-from espial.ports import Verdict
 from tests.exporting import Killed
-from tests.fakes import FakeEventStore
 from tests.onboarding import KEY, NAME, World, a_row
+from tests.unit.test_export_kills import TornStore
 
 SEEDS = 200
 TUESDAY = "onboarding/welcome/tuesday.csv"
@@ -58,23 +55,6 @@ class Trouble:
                 pass  # the other one dies of it, and its message is a copy
             finally:
                 self._between = False
-
-
-class TornStore(FakeEventStore):
-    """Now and then takes only the first of the records that it is given."""
-
-    def __init__(self, rng: random.Random) -> None:
-        super().__init__()
-        self._rng = rng
-        self._left = 5
-
-    def add(self, records: Sequence[Recordable], *, transport: str, expires_days: int) -> list[Verdict]:
-        if not self._left or self._rng.random() > 0.1:
-            return super().add(records, transport=transport, expires_days=expires_days)
-        self._left -= 1
-        taken = self._rng.randrange(len(records))
-        verdicts = super().add(records[:taken], transport=transport, expires_days=expires_days)
-        return verdicts + [TryAgain("throttled")] * (len(records) - taken)
 
 
 def work(world: World, message: Work | str, rng: random.Random) -> None:

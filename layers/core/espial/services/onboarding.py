@@ -12,6 +12,7 @@ import orjson
 from espial.errors import MalformedDelivery, Refused, TooLarge
 from espial.onboarding.definition import OnboardingDefinition
 from espial.onboarding.state import Drops
+from espial.sources._shared import json_lines
 
 MAX_BYTES = 6_000_000
 """What the gateway lets in."""
@@ -57,7 +58,7 @@ def _recipients(body: bytes) -> list[dict[str, Any]]:
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
-        found = _lines(body)
+        found = json_lines(body)
     if isinstance(found, dict):
         found = found.get("recipients", [found])
     if not isinstance(found, list) or not found:
@@ -65,15 +66,4 @@ def _recipients(body: bytes) -> list[dict[str, Any]]:
     for number, one in enumerate(found):
         if not isinstance(one, dict):
             raise MalformedDelivery("not_recipients", f"recipient {number} is not an object", f"[{number}]")
-    return found
-
-
-def _lines(body: bytes) -> list[Any]:
-    found = []
-    for number, line in enumerate(body.splitlines(), 1):
-        if line.strip():
-            try:
-                found.append(orjson.loads(line))
-            except orjson.JSONDecodeError as exc:
-                raise MalformedDelivery("not_json", f"line {number}: {exc}", f"line {number}") from exc
     return found

@@ -257,8 +257,13 @@ def objects(delivery: RawDelivery) -> list[Item]:
 
 def lines(delivery: RawDelivery) -> list[Any]:
     """The documents of newline-delimited JSON, empty lines left out. Raises MalformedDelivery naming the line."""
+    return json_lines(delivery.body)
+
+
+def json_lines(body: bytes) -> list[Any]:
+    """As `lines`, of a body alone."""
     found = []
-    for number, line in enumerate(delivery.body.splitlines(), 1):
+    for number, line in enumerate(body.splitlines(), 1):
         if line.strip():
             try:
                 found.append(orjson.loads(line))

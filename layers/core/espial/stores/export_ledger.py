@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
 
 from espial.errors import TryAgain
 from espial.exports.files import DONE, ENDED, Chunk, Counts, ExportFile, FileState, Listed, Moved, Progress
 from espial.exports.notices import Notice, sequence
 from espial.stores.batches import batches
+from espial.stores.conditional import ConditionalTable, Item, Unmet
 
 KEEP_DAYS = 90
 """Longer than any sweep looks back and than the dedupe horizon."""
@@ -32,19 +32,12 @@ _RESERVED = ("#state", "#file", "#ttl", "#round", *(f"#{name}" for name in _NUMB
 _WHY = "why."
 _AT_REST = ENDED | {"ignored"}
 
-_Item = dict[str, Any]
-
-
-class _Unmet(Exception):
-    """The condition of a write does not hold."""
-
 
 class DynamoExportLedger:
     """The table behind `exports.files.ExportLedger`. Every method raises TryAgain when the table is away."""
 
     def __init__(self, dynamodb: Any, table: str) -> None:
-        self._dynamodb = dynamodb
-        self._table = table
+        self._items = ConditionalTable(dynamodb, table, "the ledger")
 
     def find(self, file: ExportFile) -> FileState | None:
         """See `ExportLedger.find`; read consistently."""
@@ -58,32 +51,22 @@ class DynamoExportLedger:
 
     def versions(self, bucket: str, key: str) -> list[FileState]:
         """The entries of every version of the object that was ever noticed, the one that moved last first."""
-        found: list[FileState] = []
-        more: _Item = {}
-        while True:
-            answer = self._call(
-                "query",
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)",
-                FilterExpression="attribute_exists(#state)",
-                ExpressionAttributeNames={"#state": "state"},
-                ExpressionAttributeValues={":pk": {"S": f"X#{bucket}/{key}"}, ":sk": {"S": "O#"}},
-                ConsistentRead=True,
-                **more,
-            )
-            found += map(_state, answer["Items"])
-            if not answer.get("LastEvaluatedKey"):
-                return sorted(found, key=lambda state: state.updated_at, reverse=True)
-            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        found = self._items.query(
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)",
+            FilterExpression="attribute_exists(#state)",
+            ExpressionAttributeNames={"#state": "state"},
+            ExpressionAttributeValues={":pk": {"S": f"X#{bucket}/{key}"}, ":sk": {"S": "O#"}},
+        )
+        return sorted(map(_state, found), key=lambda state: state.updated_at, reverse=True)
 
-    def _get_many(self, keys: Sequence[_Item]) -> Iterator[_Item]:
+    def _get_many(self, keys: Sequence[Item]) -> Iterator[Item]:
         for some in batches(keys, count=_KEYS_A_CALL):
-            answer = self._call(
-                "batch_get_item", RequestItems={self._table: {"Keys": list(some), "ConsistentRead": True}}
+            answer = self._items.call(
+                "batch_get_item", RequestItems={self._items.name: {"Keys": list(some), "ConsistentRead": True}}
             )
             if answer.get("UnprocessedKeys"):
                 raise TryAgain("the ledger is throttled")
-            yield from answer["Responses"].get(self._table, ())
+            yield from answer["Responses"].get(self._items.name, ())
 
     def is_stale(self, notice: Notice, now: datetime) -> bool:
         """See `ExportLedger.is_stale`; notices without a sequencer are never stale."""
@@ -96,7 +79,7 @@ class DynamoExportLedger:
                 "attribute_not_exists(sequencer) OR sequencer <= :new",
                 {":new": {"S": sequence(notice.sequencer)}, **_until(now)},
             )
-        except _Unmet:
+        except Unmet:
             return True
         return False
 
@@ -119,13 +102,13 @@ class DynamoExportLedger:
                     **_until(now),
                 },
             )
-        except _Unmet:
+        except Unmet:
             item = self._get(_file_key(file))
         return _state(item)
 
     def queued(self, file: ExportFile, now: datetime) -> None:
         """See `ExportLedger.queued`. It may have failed or be done meanwhile, which says more."""
-        with suppress(_Unmet):
+        with suppress(Unmet):
             self._update(
                 _file_key(file),
                 "SET #state = :queued, updated_at = :now",
@@ -150,7 +133,7 @@ class DynamoExportLedger:
             **_at(now),
             **_until(now),
         }
-        with suppress(_Unmet):  # done meanwhile, which says more
+        with suppress(Unmet):  # done meanwhile, which says more
             self._update(
                 _file_key(file),
                 "SET #state = :state, reason = :reason, #file = :file, updated_at = :now, #ttl = :ttl",
@@ -167,7 +150,7 @@ class DynamoExportLedger:
                 f"attribute_exists(#state) AND NOT (#state IN ({', '.join(_states(DONE))}))",
                 {":planned": {"S": "planned"}, **_states(DONE), **_at(now)},
             )
-        except _Unmet:
+        except Unmet:
             return False
         return True
 
@@ -192,7 +175,7 @@ class DynamoExportLedger:
                 },
                 stand_ins,
             )
-        except _Unmet:
+        except Unmet:
             return False
         return True
 
@@ -201,7 +184,7 @@ class DynamoExportLedger:
         item = self._get(_file_key(file))
         return self._settle(item, file, now) if item else None
 
-    def _settle(self, item: _Item, file: ExportFile, now: datetime) -> FileState | None:
+    def _settle(self, item: Item, file: ExportFile, now: datetime) -> FileState | None:
         state = _state(item)
         if "edges" not in item or len(state.finished) < len(state.edges):
             return None
@@ -214,7 +197,7 @@ class DynamoExportLedger:
                 f"NOT (#state IN ({', '.join(_states(DONE))}))",
                 {**ended, **_states(DONE), **_at(now)},
             )
-        except _Unmet:
+        except Unmet:
             return None
         return _state(done)
 
@@ -248,15 +231,15 @@ class DynamoExportLedger:
         }
         if after.place is not None:
             item["place"] = {"N": str(after.place)}
-        given: _Item = {"ConditionExpression": "attribute_not_exists(pk)"}
+        given: Item = {"ConditionExpression": "attribute_not_exists(pk)"}
         if before.place is not None:
             given = {
                 "ConditionExpression": "place = :place AND done = :open",
                 "ExpressionAttributeValues": {":place": {"N": str(before.place)}, ":open": {"BOOL": False}},
             }
         try:
-            self._call("put_item", TableName=self._table, Item=item, **given)
-        except _Unmet:
+            self._items.call("put_item", TableName=self._items.name, Item=item, **given)
+        except Unmet:
             return False
         return True
 
@@ -280,7 +263,7 @@ class DynamoExportLedger:
                 },
                 stand_ins,
             )
-        except _Unmet:
+        except Unmet:
             return self.settle(chunk.file, now)
         return self._settle(item, chunk.file, now)
 
@@ -291,71 +274,46 @@ class DynamoExportLedger:
 
     def keep_sweep_position(self, bucket: str, key: str) -> None:
         """See `ExportLedger.keep_sweep_position`."""
-        self._call("put_item", TableName=self._table, Item={**_sweep_key(bucket), "after": {"S": key}})
+        self._items.call("put_item", TableName=self._items.name, Item={**_sweep_key(bucket), "after": {"S": key}})
 
-    def _get(self, key: _Item) -> _Item:
-        item: _Item = self._call("get_item", TableName=self._table, Key=key, ConsistentRead=True).get("Item") or {}
-        return item
+    def _get(self, key: Item) -> Item:
+        return self._items.get(key)
 
     def _update(
-        self, key: _Item, update: str, condition: str, values: _Item, stand_ins: Mapping[str, str] | None = None
-    ) -> _Item:
-        """One conditional update; returns the whole item afterwards. Raises _Unmet."""
+        self, key: Item, update: str, condition: str, values: Item, stand_ins: Mapping[str, str] | None = None
+    ) -> Item:
         words = update + condition
         names = {**{name: name[1:] for name in _RESERVED if name in words}, **(stand_ins or {})}
-        given = {"ExpressionAttributeNames": names} if names else {}
-        answer = self._call(
-            "update_item",
-            TableName=self._table,
-            Key=key,
-            UpdateExpression=update,
-            ConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            ReturnValues="ALL_NEW",
-            **given,
-        )
-        item: _Item = answer["Attributes"]
-        return item
-
-    def _call(self, operation: str, **arguments: Any) -> _Item:
-        try:
-            answer: _Item = getattr(self._dynamodb, operation)(**arguments)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException as exc:
-            raise _Unmet from exc
-        except ClientError as exc:
-            raise TryAgain(f"the ledger cannot be reached: {exc.response['Error']['Code']}") from exc
-        except BotoCoreError as exc:
-            raise TryAgain(f"the ledger cannot be reached: {type(exc).__name__}") from exc
-        return answer
+        return self._items.update(key, update, condition, values, names)
 
 
-def _file_key(file: ExportFile) -> _Item:
+def _file_key(file: ExportFile) -> Item:
     return {"pk": {"S": f"X#{file.bucket}/{file.key}"}, "sk": {"S": f"O#{file.etag}"}}
 
 
-def _chunk_key(chunk: Chunk) -> _Item:
+def _chunk_key(chunk: Chunk) -> Item:
     key = _file_key(chunk.file)
     again = f"#R{chunk.round}" if chunk.round else ""
     return {"pk": key["pk"], "sk": {"S": f"{key['sk']['S']}{again}#C#{chunk.number:06d}"}}
 
 
-def _sweep_key(bucket: str) -> _Item:
+def _sweep_key(bucket: str) -> Item:
     return {"pk": {"S": f"X#{bucket}/"}, "sk": {"S": "SWEEP"}}
 
 
-def _at(now: datetime) -> _Item:
+def _at(now: datetime) -> Item:
     return {":now": {"N": str(now.timestamp())}}
 
 
-def _until(now: datetime) -> _Item:
+def _until(now: datetime) -> Item:
     return {":ttl": {"N": str(int(now.timestamp()) + KEEP_DAYS * _DAY)}}
 
 
-def _instant(value: _Item) -> datetime:
+def _instant(value: Item) -> datetime:
     return datetime.fromtimestamp(float(value["N"]), UTC)
 
 
-def _states(states: Iterable[str]) -> _Item:
+def _states(states: Iterable[str]) -> Item:
     """Values of an expression's `IN`, which is its keys."""
     return {f":is_{state}": {"S": state} for state in sorted(states)}
 
@@ -365,13 +323,13 @@ def _counted(counts: Counts) -> dict[str, int]:
     return {**counts.numbers(), **{_WHY + reason: count for reason, count in counts.reasons.items() if count}}
 
 
-def _counts(item: _Item) -> Counts:
+def _counts(item: Item) -> Counts:
     numbers = (int(item[name]["N"]) if name in item else 0 for name in _NUMBERS)
     reasons = {name.removeprefix(_WHY): int(item[name]["N"]) for name in sorted(item) if name.startswith(_WHY)}
     return Counts._make((*numbers, reasons))
 
 
-def _progress(item: _Item) -> Progress:
+def _progress(item: Item) -> Progress:
     return Progress(
         place=int(item["place"]["N"]) if "place" in item else None,
         counts=_counts(item),
@@ -380,11 +338,11 @@ def _progress(item: _Item) -> Progress:
     )
 
 
-def _round(item: _Item) -> int:
+def _round(item: Item) -> int:
     return int(item["round"]["N"]) if "round" in item else 0
 
 
-def _state(item: _Item) -> FileState:
+def _state(item: Item) -> FileState:
     return FileState(
         file=msgspec.json.decode(item["file"]["S"], type=ExportFile),
         state=item["state"]["S"],

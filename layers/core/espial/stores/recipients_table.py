@@ -13,31 +13,25 @@ from secrets import token_hex
 from typing import Any
 
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
 
 from espial.errors import TryAgain
 from espial.exports.files import ExportFile
 from espial.onboarding.state import ENDED, Counts, Execution, Held, Told
 from espial.stores.batches import batches
+from espial.stores.conditional import ConditionalTable, Item, Unmet
 
 KEYS_A_CALL = 100
 ITEMS_A_CALL = 25
 ATTEMPTS = 10
 
 _COUNTS = Counts._fields
-_Item = dict[str, Any]
-
-
-class _Unmet(Exception):
-    """The condition of a write does not hold."""
 
 
 class RecipientsTable:
     """The table behind `onboarding.state.Executions` and `Recipients`. Every method raises TryAgain when it is away."""
 
     def __init__(self, dynamodb: Any, table: str) -> None:
-        self._dynamodb = dynamodb
-        self._table = table
+        self._items = ConditionalTable(dynamodb, table, "the recipients")
 
     # -- executions
 
@@ -48,21 +42,11 @@ class RecipientsTable:
 
     def of(self, name: str) -> list[Execution]:
         """See `Executions.of`."""
-        found: list[Execution] = []
-        more: _Item = {}
-        while True:
-            answer = self._call(
-                "query",
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)",
-                ExpressionAttributeValues={":pk": {"S": f"O#{name}"}, ":sk": {"S": "F#"}},
-                ConsistentRead=True,
-                **more,
-            )
-            found += map(_execution, answer["Items"])
-            if not answer.get("LastEvaluatedKey"):
-                return sorted(found, key=lambda one: one.updated_at, reverse=True)
-            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        found = self._items.query(
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)",
+            ExpressionAttributeValues={":pk": {"S": f"O#{name}"}, ":sk": {"S": "F#"}},
+        )
+        return sorted(map(_execution, found), key=lambda one: one.updated_at, reverse=True)
 
     def refuse(self, name: str, file: ExportFile, reason: str, now: datetime) -> None:
         """See `Executions.refuse`."""
@@ -73,7 +57,7 @@ class RecipientsTable:
                 "attribute_not_exists(#number)",
                 {":refused": {"S": "refused"}, ":reason": {"S": reason}, **_entry(name, file, now)},
             )
-        except _Unmet:
+        except Unmet:
             return
 
     def claim(self, name: str, file: ExportFile, rows: int, now: datetime) -> Execution:
@@ -127,7 +111,7 @@ class RecipientsTable:
                     ":running": {"S": "running"},
                 },
             )
-        except _Unmet:
+        except Unmet:
             return None
         return Held(_execution(item), holder)
 
@@ -184,7 +168,7 @@ class RecipientsTable:
             if found is None or found.state not in ENDED:
                 raise TryAgain("the execution cannot be ended: it is not its turn")
 
-    def _held(self, held: Held, update: str, values: _Item) -> _Item | None:
+    def _held(self, held: Held, update: str, values: Item) -> Item | None:
         """The item as it is now; None, changing nothing, if somebody else has it."""
         key = _file_key(held.execution.name, held.execution.file)
         try:
@@ -194,7 +178,7 @@ class RecipientsTable:
                 "holder = :holder AND #state = :running",
                 {":holder": {"S": held.holder}, ":running": {"S": "running"}, **values},
             )
-        except _Unmet:
+        except Unmet:
             return None
 
     # -- recipients
@@ -204,13 +188,13 @@ class RecipientsTable:
         found: dict[str, Told] = {}
         prefix = _recipient_key(name, "")["pk"]["S"]
         for some in batches(sorted(set(external_ids)), count=KEYS_A_CALL):
-            left: list[_Item] = [_recipient_key(name, external_id) for external_id in some]
+            left: list[Item] = [_recipient_key(name, external_id) for external_id in some]
             for _ in range(ATTEMPTS):
-                request = {self._table: {"Keys": left, "ConsistentRead": True}}
-                answer = self._call("batch_get_item", RequestItems=request)
-                for item in answer["Responses"].get(self._table, ()):
+                request = {self._items.name: {"Keys": left, "ConsistentRead": True}}
+                answer = self._items.call("batch_get_item", RequestItems=request)
+                for item in answer["Responses"].get(self._items.name, ()):
                     found[item["pk"]["S"].removeprefix(prefix)] = _told(item)
-                left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+                left = answer.get("UnprocessedKeys", {}).get(self._items.name, {}).get("Keys", [])
                 if not left:
                     break
             else:
@@ -223,8 +207,8 @@ class RecipientsTable:
         for some in batches(puts, count=ITEMS_A_CALL):
             left = list(some)
             for _ in range(ATTEMPTS):
-                answer = self._call("batch_write_item", RequestItems={self._table: left})
-                left = answer.get("UnprocessedItems", {}).get(self._table, [])
+                answer = self._items.call("batch_write_item", RequestItems={self._items.name: left})
+                left = answer.get("UnprocessedItems", {}).get(self._items.name, [])
                 if not left:
                     break
             else:
@@ -232,46 +216,20 @@ class RecipientsTable:
 
     # -- calls
 
-    def _get(self, key: _Item) -> _Item:
-        item: _Item = self._call("get_item", TableName=self._table, Key=key, ConsistentRead=True).get("Item") or {}
-        return item
+    def _get(self, key: Item) -> Item:
+        return self._items.get(key)
 
-    def _update(self, key: _Item, update: str, condition: str, values: _Item) -> _Item:
-        """One conditional update; returns the whole item afterwards. Raises _Unmet."""
-        names = _names(f"{update} {condition}")
-        answer = self._call(
-            "update_item",
-            TableName=self._table,
-            Key=key,
-            UpdateExpression=update,
-            ConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            ReturnValues="ALL_NEW",
-            **({"ExpressionAttributeNames": names} if names else {}),
-        )
-        item: _Item = answer["Attributes"]
-        return item
+    def _update(self, key: Item, update: str, condition: str, values: Item) -> Item:
+        return self._items.update(key, update, condition, values, _names(f"{update} {condition}"))
 
-    def _together(self, *updates: _Item) -> bool:
+    def _together(self, *updates: Item) -> bool:
         """Both updates or none; False if a condition of theirs does not hold (any more)."""
-        items = [{"Update": {"TableName": self._table, **update}} for update in updates]
+        items = [{"Update": {"TableName": self._items.name, **update}} for update in updates]
         try:
-            self._call("transact_write_items", TransactItems=items)
-        except _Unmet:
+            self._items.call("transact_write_items", TransactItems=items)
+        except Unmet:
             return False
         return True
-
-    def _call(self, operation: str, **arguments: Any) -> _Item:
-        try:
-            answer: _Item = getattr(self._dynamodb, operation)(**arguments)
-        except ClientError as exc:
-            code = exc.response["Error"]["Code"]
-            if code in ("ConditionalCheckFailedException", "TransactionCanceledException"):
-                raise _Unmet from exc
-            raise TryAgain(f"the recipients cannot be reached: {code}") from exc
-        except BotoCoreError as exc:
-            raise TryAgain(f"the recipients cannot be reached: {type(exc).__name__}") from exc
-        return answer
 
 
 def _names(expression: str) -> dict[str, str]:
@@ -279,20 +237,20 @@ def _names(expression: str) -> dict[str, str]:
     return {f"#{name}": name for name in ("state", "number", "rows", "file", "name") if f"#{name}" in expression}
 
 
-def _file_key(name: str, file: ExportFile) -> _Item:
+def _file_key(name: str, file: ExportFile) -> Item:
     digest = blake2b(file.key.encode(), digest_size=16).hexdigest()  # a key may be as long as a sort key, and then some
     return {"pk": {"S": f"O#{name}"}, "sk": {"S": f"F#{file.etag}#{digest}"}}
 
 
-def _head_key(name: str) -> _Item:
+def _head_key(name: str) -> Item:
     return {"pk": {"S": f"O#{name}"}, "sk": {"S": "HEAD"}}
 
 
-def _recipient_key(name: str, external_id: str) -> _Item:
+def _recipient_key(name: str, external_id: str) -> Item:
     return {"pk": {"S": f"R#{name}#{external_id}"}, "sk": {"S": "TOLD"}}
 
 
-def _recipient(name: str, external_id: str, told: Told) -> _Item:
+def _recipient(name: str, external_id: str, told: Told) -> Item:
     return {
         **_recipient_key(name, external_id),
         "content": {"S": told.content},
@@ -302,21 +260,21 @@ def _recipient(name: str, external_id: str, told: Told) -> _Item:
     }
 
 
-def _told(item: _Item) -> Told:
+def _told(item: Item) -> Told:
     outcome = item["outcome"]["S"]
     return Told(item["content"]["S"], int(item["execution"]["N"]), int(item["contact"]["N"]), outcome)
 
 
-def _entry(name: str, file: ExportFile, now: datetime) -> _Item:
+def _entry(name: str, file: ExportFile, now: datetime) -> Item:
     return {":file": {"S": msgspec.json.encode(file).decode()}, ":name": {"S": name}, ":now": _number(now)}
 
 
-def _number(moment: datetime) -> _Item:
+def _number(moment: datetime) -> Item:
     """Milliseconds since the epoch."""
     return {"N": str(round(moment.timestamp() * 1000))}
 
 
-def _execution(item: _Item) -> Execution:
+def _execution(item: Item) -> Execution:
     counts = item.get("counts", {}).get("M", {})
     return Execution(
         name=item["name"]["S"],
