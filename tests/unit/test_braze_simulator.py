@@ -56,6 +56,15 @@ def test_users_are_created_and_updated(world):
     assert 24 == len(user["braze_id"])
 
 
+def test_events_and_purchases_make_users_too(world):
+    """One user, by whatever identifier is given first."""
+    event = {"email": "e@example.com", "name": "e", "time": "2026-01-01T00:00:00Z"}
+    world.post("/users/track", {"events": [event, {**event, "name": "f"}]})
+    world.track({"email": "e@example.com", "first_name": "Eve"})
+    ((_, user),) = world.inside("users")["users"].items()
+    assert (["e", "f"], "Eve") == ([one["name"] for one in user["events"]], user["first_name"])
+
+
 def test_update_existing_only_creates_nobody(world):
     """It is no error either."""
     answer = world.track({"external_id": "P-1", "_update_existing_only": True, "output_name": "x"})

@@ -82,6 +82,7 @@ class Braze:
         self._campaigns: dict[str, str] = {}
         self._refused: set[str] = set()
         self._dispatches = 0
+        self._index: dict[tuple[str, str], dict[str, Any]] = {}
         self.users: dict[str, dict[str, Any]] = {}
         self.requests: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
@@ -177,18 +178,21 @@ class Braze:
                 return
             name = next(name for name in IDENTIFIERS if one.get(name))
             shown = one[name] if name != "user_alias" else "/".join(map(str, one[name].values()))
-            user = self.users.setdefault(str(shown), {"braze_id": self._id("user", str(shown), length=24)})
-        if array != "attributes":
+            made = {name: one[name], "braze_id": self._id("user", str(shown), length=24)}
+            user = self.users.setdefault(str(shown), made)
+        if array == "attributes":
+            for name, value in one.items():
+                if not name.startswith("_"):
+                    _set(user, name, value)
+        else:
             user.setdefault(array, []).append({name: value for name, value in one.items() if name not in IDENTIFIERS})
-            return
-        for name, value in one.items():
-            if not name.startswith("_"):
-                _set(user, name, value)
+        self._index |= {(name, json.dumps(user[name])): user for name in IDENTIFIERS if name in user}
 
     def _found(self, one: Mapping[str, Any]) -> dict[str, Any] | None:
-        """By the first identifier that is given."""
+        """By the first identifier that is given; of several users with one address the last that was updated."""
         name = next(name for name in IDENTIFIERS if one.get(name))
-        return next((user for user in self.users.values() if user.get(name) == one[name]), None)
+        user = self._index.get((name, json.dumps(one[name])))
+        return user if user and user.get(name) == one[name] else None
 
     def _send(self, said: Mapping[str, Any]) -> Reply:
         campaign, recipients = said.get("campaign_id"), said.get("recipients") or []
