@@ -143,6 +143,8 @@ def test_a_feed_in_the_archive_is_checked(cloud, load_app, stack):
     result = espial("feeds", "check", "cdp")
     assert (0, "2 files, 2 rows: all is well\n") == (result.exit_code, result.output)
     assert 0 == espial("feeds", "check", "cdp", "--last", "1").exit_code
+    assert "2 files in inbox/new\n" == espial("feeds", "download", "cdp", "inbox/new").output
+    assert "2 files, 2 rows: all is well\n" == espial("feeds", "check", "--folder", "inbox").output
     (batch,) = world.book.batches("cdp")
     world.archive.put("cdp", batch.token, batch.files[0].name, b"damaged")
     result = espial("feeds", "check", "cdp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +16,8 @@ from espial.cli.stack import Failed, Stack
 from espial.errors import TryAgain
 from espial.feeds.checking import Layouts, Present, check, folder
 from espial.feeds.definition import FeedDefinition, Sink
-from espial.feeds.files import Batch, FeedBook, FeedFile
-from espial.services.deliver_feed import DATA, steps_from
+from espial.feeds.files import MANIFEST, Batch, FeedBook, FeedFile
+from espial.services.deliver_feed import DATA, placed, steps_from
 
 app = typer.Typer(
     help="Files for CDPs: what was written, how far each sink is, checking and sending again.", no_args_is_help=True
@@ -92,6 +93,24 @@ def get(
 
 
 @app.command()
+def download(
+    ctx: typer.Context,
+    feed: Feed,
+    folder_: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is not there.")],
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many batches. Default: all that are kept.")] = None,
+) -> None:
+    """Fetch files with their manifests into a folder, as a bucket sink lays them out."""
+    folder_.mkdir(parents=True, exist_ok=True)
+    _, present = _present(ctx.obj, feed, last)
+    for file, content in present:
+        path = folder_ / placed(file)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content())
+        path.with_name(path.name + MANIFEST).write_bytes(file.manifest())
+    say(f"{len(present):,} files in {folder_}")
+
+
+@app.command()
 def resend(
     ctx: typer.Context,
     feed: Feed,
@@ -162,8 +181,9 @@ def _present(stack: Stack, feed: str, last: int | None) -> tuple[Layouts, list[P
     book = stores.feed_book(stack)
     standing = book.standing(feed)
     after = max((standing.number if standing else 0) - last, 0) if last else 0
+    archive = stores.feed_archive(stack)
     return {**layouts(None), **used}, [
-        Present(file, lambda batch=batch, file=file: stores.feed_archive(stack).get(feed, batch.token, file.name))  # type: ignore[misc]
+        Present(file, partial(archive.get, feed, batch.token, file.name))
         for batch in book.batches(feed, after=after)
         for file in batch.files
     ]

@@ -178,7 +178,7 @@ class Delivery:
 
     def _hand_over(self, sink: Sink, batch: Batch, file: FeedFile) -> None:
         """The file, and its manifest behind it. Raises _Failed, whatever goes wrong: it is this sink's matter alone."""
-        name = file.name if file.kind == DATA else f"{file.kind}/{file.name}"
+        name = placed(file)
         try:
             sink.put(name, self._content(batch, file))
             sink.put(name + MANIFEST, file.manifest())
@@ -201,6 +201,11 @@ class Delivery:
 
     def _outcome(self, outcome: str, files: int = 0, oldest: datetime | None = None, reason: str = "") -> Outcome:
         return Outcome(self.feed, self.sink, outcome, files, oldest, reason=reason)
+
+
+def placed(file: FeedFile) -> str:
+    """Where in a sink a file lies: what was refused is not among the data."""
+    return file.name if file.kind == DATA else f"{file.kind}/{file.name}"
 
 
 def steps_from(standing: Delivered, book: FeedBook, gets: Callable[[FeedFile], bool]) -> Iterator[Step]:
