@@ -1,4 +1,4 @@
-"""EventsTable's stream -> the files of each feed, when it is time; what cannot be done now is done at the next run."""
+"""Schedule, or by hand (`{"feed": …, "at_once": true}`) -> the files of each feed from EventsTable's stream."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ settings = WriteFeedSettings.from_env()
 @metrics.log_metrics
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
-def handler(_event: dict[str, Any], _context: Any) -> dict[str, str]:
+def handler(event: dict[str, Any], _context: Any) -> dict[str, str]:
     outcomes: dict[str, str] = {}
     failures: dict[str, Exception] = {}
     gaps = 0
-    for writer in wiring.feed_writers(settings, datetime.now(UTC)):
+    for writer in wiring.feed_writers(settings, datetime.now(UTC), feed=event.get("feed")):
         try:
-            written = writer.run()
+            written = writer.run(at_once=event.get("at_once") is True)
         except Exception as exc:  # noqa: BLE001  one feed must not stop the others
             failures[writer.feed.name] = exc
         else:

@@ -18,7 +18,7 @@ import httpx
 from local import cloud as local_cloud
 from local import stack as local_stack
 from local.cloud import ROOT
-from local.demo import braze, sendgrid, shoppers
+from local.demo import braze, cdp, sendgrid, shoppers
 from local.demo.report import Report, console
 from local.demo.summary import summary
 from local.demo.world import Demo, tap_the_bus
@@ -33,7 +33,8 @@ def main() -> int:
         with local_cloud.running(folder) as cloud:
             # Every wait over two seconds goes through the Scheduler, as an hour's would on AWS.
             stack = local_stack.deploy(cloud, folder / "stack.json", ShortWaitSeconds="2")
-            local_stack.prepare(stack)
+            port = local_cloud.free_port()
+            local_stack.prepare(stack, cdp.definitions(folder, port))
             console.print(f"  up in {time.monotonic() - started:.0f} s")
             secrets = json.loads((folder / "secrets.json").read_text())
             with httpx.Client(timeout=30) as http:
@@ -44,6 +45,8 @@ def main() -> int:
                 shoppers.shop(demo)
                 braze.check(demo, dropped)  # while the shoppers' wait runs
                 shoppers.check(demo)
+                with cdp.simulator(port, secrets[f"onboarding/{cdp.ONBOARDING}"]["secret"]) as platform:
+                    cdp.run(demo, platform)
                 summary(demo)
                 demo.report.show(time.monotonic() - started)
         shutil.copy(folder / "cloud.log", ROOT / ".local/demo.log")

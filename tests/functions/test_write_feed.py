@@ -97,24 +97,34 @@ def test_a_response_that_waits_is_fed_with_its_send_by_a_later_run(cloud, load_a
     assert balance.feeds == {"cdp": {"fed": 2}}
 
 
+def test_a_run_by_hand_waits_for_nothing_and_is_of_one_feed(cloud, load_app):
+    world = Written(cloud, load_app)
+    world.insert(send())
+    assert world.run() == {"cdp": "committed"}
+    world.insert(opened())
+    assert world.run() == {"cdp": "early"}
+    assert world.app.handler({"feed": "other", "at_once": True}, CONTEXT) == {}
+    assert world.app.handler({"feed": "cdp", "at_once": True}, CONTEXT) == {"cdp": "committed"}
+
+
 def test_a_feed_that_cannot_be_written_stops_no_other(cloud, load_app, monkeypatch):
     world = Written(cloud, load_app)
     world.insert(send())
-    monkeypatch.setattr(world.app.wiring, "feed_writers", lambda *_: iter([Broken(), Quiet()]))
+    monkeypatch.setattr(world.app.wiring, "feed_writers", lambda *_, **__: iter([Broken(), Quiet()]))
     assert world.run() == {"quiet": "nothing"}
 
 
 class Broken:
     feed = FeedDefinition(name="broken")
 
-    def run(self) -> Any:
+    def run(self, **_: Any) -> Any:
         raise RuntimeError("ada@example.com")
 
 
 class Quiet:
     feed = FeedDefinition(name="quiet")
 
-    def run(self) -> Any:
+    def run(self, **_: Any) -> Any:
         from espial.services.write_feed import Written
 
         return Written("nothing")

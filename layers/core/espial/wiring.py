@@ -383,8 +383,8 @@ def ledger(table: str) -> Ledger:
     return LedgerTable(light("dynamodb"), table)
 
 
-def feed_writers(settings: WriteFeedSettings, now: datetime) -> Iterator[FeedWriter]:
-    """A writer for each feed in force; `now` is this invocation's instant."""
+def feed_writers(settings: WriteFeedSettings, now: datetime, *, feed: str | None = None) -> Iterator[FeedWriter]:
+    """A writer for each feed in force, or the one named; `now` is this invocation's instant."""
     from functools import partial
     from secrets import token_hex
 
@@ -396,15 +396,17 @@ def feed_writers(settings: WriteFeedSettings, now: datetime) -> Iterator[FeedWri
 
     found = Feeds(definitions(settings.store_bucket).active() or {})
     table, book = light("dynamodb"), FeedBookTable(light("dynamodb"), settings.feeds_table)
-    for feed, layouts in found.feeds():
-        kept = feed.attribution_window + 2 * feed.wait
+    for chosen, layouts in found.feeds():
+        if feed not in (None, chosen.name):
+            continue
+        kept = chosen.attribution_window + 2 * chosen.wait
         yield FeedWriter(
-            feed=feed,
+            feed=chosen,
             layouts=layouts,
             account=found.account,
-            send=found.send_of(feed),
+            send=found.send_of(chosen),
             stream=DynamoStream(client("dynamodbstreams"), settings.events_stream),
-            index=SendIndexTable(table, settings.feeds_table, feed.name, kept=kept, now=now),
+            index=SendIndexTable(table, settings.feeds_table, chosen.name, kept=kept, now=now),
             book=book,
             archive=S3FeedArchive(light("s3"), settings.feeds_bucket),
             ledger=ledger(settings.events_table),

@@ -128,7 +128,7 @@ def write(ctx: typer.Context, feed: Feed) -> None:
     """Write and deliver now what there is, also to sinks that would wait after a failure."""
     stack: Stack = ctx.obj
     _definition(stack, feed)
-    said = stores.invoke(stack, stack.write_feed_function, {"feed": feed})
+    said = stores.invoke(stack, stack.write_feed_function, {"feed": feed, "at_once": True})
     say(f"written: {_WRITTEN.get(said.get(feed), said.get(feed) or 'failed, see the log of write_feed')}")
     _deliver(stack, {"feed": feed, "at_once": True})
 

@@ -84,19 +84,19 @@ class FeedWriter:
     now: datetime
     token: Callable[[], str]
 
-    def run(self) -> Written:
-        """Write a batch if it is time. Raises TryAgain, with nothing committed."""
+    def run(self, *, at_once: bool = False) -> Written:
+        """Write a batch if it is time, or `at_once`. Raises TryAgain, with nothing committed."""
         standing = self.book.take(self.feed.name, now=self.now, until=self.now + LEASE)
         if standing is None:
             return Written("busy")
         try:
-            return self._run(standing)
+            return self._run(standing, at_once=at_once)
         finally:
             self.book.release(standing)
 
-    def _run(self, standing: Standing) -> Written:
+    def _run(self, standing: Standing, *, at_once: bool) -> Written:
         reading = _Reading(self, standing)
-        due = standing.closed_at is None or self.now - standing.closed_at >= self.feed.rotate.after
+        due = at_once or standing.closed_at is None or self.now - standing.closed_at >= self.feed.rotate.after
         if not due and len(reading.events) < self.feed.rotate.rows:
             return Written("early")
         work = _Work(self, standing)
