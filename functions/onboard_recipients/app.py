@@ -29,9 +29,11 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
                 metrics.add_metric("items.quarantined", MetricUnit.Count, outcome.refused)
                 about = {**outcome._asdict(), "counts": outcome.counts._asdict()}
                 logger.info(f"onboarding.{outcome.outcome}", extra=about)
+        except Refused as exc:  # somebody has to mend something
+            failures[record["messageId"]] = exc
+            metrics.add_metric("onboarding.stopped", MetricUnit.Count, 1)
+            logger.error("onboarding.stopped", extra={"id": record["messageId"], "reason": exc.reason})
         except Exception as exc:  # noqa: BLE001  this file comes again, from its checkpoint
             failures[record["messageId"]] = exc
-    stopped = [exc.reason for exc in failures.values() if isinstance(exc, Refused)]
-    metrics.add_metric("onboarding.stopped", MetricUnit.Count, len(stopped))
-    log_failures("onboarding.stopped" if stopped else "onboarding.retried", failures)
+            log_failures("onboarding.retried", {record["messageId"]: exc})
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failures]}

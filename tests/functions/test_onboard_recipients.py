@@ -172,7 +172,7 @@ def test_a_wrong_key_fails_the_message_and_loses_nothing(world, braze, caplog):
     assert [{"itemIdentifier": "m1"}] == world.onboard(notice)
     assert "unauthorised" == world.recipients.of(NAME)[0].reason
     (line,) = (vars(line) for line in caplog.records if line.message == "onboarding.stopped")
-    assert "Refused" in line["detail"]
+    assert "unauthorised" == line["reason"]
     assert "wr0ng-k3y" not in str([vars(line) for line in caplog.records])
 
 
