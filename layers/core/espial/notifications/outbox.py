@@ -72,7 +72,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a destination is: `open` takes all, `probing` lets one through now and then, `off` nothing (until switched on).
+    """How a destination is: `open` takes all, `probing` one now and then, `off` nothing (until switched on).
 
     `failures` in a row since `failing_since`; `probe_at` when the next may be let through; `why` in words.
     """
