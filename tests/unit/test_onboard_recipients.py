@@ -6,11 +6,12 @@ import gzip
 import json
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from espial.answers import Answer
 from espial.errors import Refused, TryAgain
-from espial.exports.files import Unavailable
+from espial.exports.files import ExportFile, Unavailable
 from espial.onboarding.state import Counts, Work
 from espial.services import onboard_recipients
 from tests.exporting import BUCKET, avro_file, ndjson_file
@@ -298,8 +299,6 @@ def test_a_throttle_s_own_wait_is_kept(world):
 
 
 def json_work(world: World) -> Work:
-    import msgspec
-
     return msgspec.json.decode(world.queue.messages.pop(), type=Work)
 
 
@@ -367,6 +366,18 @@ def test_who_runs_out_of_time_hands_back_and_another_goes_on(world):
     assert 7 == outcome.counts.rows
     assert "done" == world.drain()[-1].outcome
     assert Counts(sent=20) == world.counts()
+
+
+def test_a_notice_without_a_version_means_the_one_that_is_there(world):
+    """What is handed back names it: were it replaced meanwhile, its execution would never end."""
+    work = world.drop(rows(2))
+    size = len(world.bucket.objects[KEY][1])
+    world.bucket.head = lambda notice: ExportFile(
+        bucket=BUCKET, key=notice.key, etag=notice.etag or "e1", size=size, modified_at=world.now
+    )
+    world.braze.trouble({"error": 1})
+    assert "handed_back" == world.onboard(msgspec.structs.replace(work, etag="")).outcome
+    assert "e1" == json_work(world).etag
 
 
 # -- turns

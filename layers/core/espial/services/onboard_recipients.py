@@ -123,6 +123,7 @@ class Onboarder:
         name = _name(work.key)
         try:
             file = self.objects.head(Notice(work.bucket, work.key, -1, work.etag, work.version_id))
+            work = msgspec.structs.replace(work, etag=file.etag)  # what is handed back means this version
             execution = self.executions.find(name, file)
             if execution and execution.state in ENDED:
                 return Outcome("repeated", work.key, execution.reason, execution.number, execution.counts)
