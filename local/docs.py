@@ -24,9 +24,12 @@ FOLDER = ROOT / "docs"
 
 VARIABLES = {
     "CHUNK_QUEUE_URL": "queue of export chunks to be read",
+    "EVENTS_STREAM": "the stream of EventsTable, which feeds read at their own pace",
     "EVENTS_TABLE": "the table of events, people, runs and claims",
     "EVENT_BUS": "the bus that wanted events are published on",
     "EXPORTS_BUCKET": "where platforms drop their files",
+    "FEEDS_BUCKET": "every feed file, and the folders of bucket sinks",
+    "FEEDS_TABLE": "what feeds have written and delivered, and the sends that responses look for",
     "ONBOARDING_QUEUE_URL": "queue of files of recipients",
     "OUTGOING_NETWORK": "`public`: only public addresses are called; `loopback`: only this machine's own",
     "POWERTOOLS_LOG_LEVEL": "least level that is logged",
