@@ -21,7 +21,7 @@ from espial.exports import RangeSource
 from espial.exports.files import NoResumes, Resumes
 from espial.exports.text import READ_BYTES, Feed
 
-EVERY_BYTES = 16 << 20
+EVERY_BYTES = 4 << 20
 """Of compressed bytes, at least, from one saved point to the next."""
 
 PARTS = 128
