@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,9 @@ ONBOARDING = "braze-welcome"
 FEED = "cdp"
 CAMPAIGNS = {"c0000000-0000-4000-8000-000000000001": "Welcome", "c0000000-0000-4000-8000-000000000002": "Newsletter"}
 WELCOME, NEWSLETTER = CAMPAIGNS
-PERSON = "P-1001"
+PERSON = "P-1002"
+"""Whose city is another in the second file."""
+
 LOADED = ROOT / ".local/feeds"
 TIMELINE = ROOT / ".local/timeline.html"
 
@@ -120,7 +123,9 @@ def onboard(demo: Demo, file: str, *, executions: int) -> None:
 
 def campaign(demo: Demo, platform: Braze, campaign_id: str, *kinds: str, responses_first: bool = False) -> None:
     """A campaign goes out, one recipient responds, and Currents reports it, in this order or the other."""
+    time.sleep(1)  # Braze tells time in seconds, and what happens in one has no order
     platform.send(campaign_id)
+    time.sleep(1)
     platform.happen(*kinds)
     reports = platform.currents()
     sends, responses = reports[: len(reports) - len(kinds)], reports[len(reports) - len(kinds) :]
@@ -175,11 +180,13 @@ def _rows(layout: str, system: str) -> int:
 
 def show_person(demo: Demo) -> None:
     """The table of one recipient, and the page."""
-    shown = demo.stack.espial("timeline", f"id:{PERSON}", "--html", str(TIMELINE))
-    console.print(shown.stdout.rstrip(), markup=False, highlight=False)
+    console.print(demo.stack.espial("timeline", f"id:{PERSON}").stdout.rstrip(), markup=False, highlight=False)
+    demo.stack.espial("timeline", f"id:{PERSON}", "--html", str(TIMELINE))
     console.print(f"  page: {TIMELINE.relative_to(ROOT)}")
     rows = [
         json.loads(line) for line in demo.stack.espial("timeline", f"id:{PERSON}", "--json").stdout.splitlines() if line
     ]
     responses = [row for row in rows if row.get("response_event_id")]
     demo.report.check("her responses know their sends", 3, sum(bool(row["campaign_event_id"]) for row in responses))
+    onboardings = [row for row in rows if row["type"] == "recipient_onboarded"]
+    demo.report.check("she was handed over, and again when she had moved", 2, len(onboardings))
