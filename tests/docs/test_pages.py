@@ -100,7 +100,9 @@ DEFINITIONS = [block for page in pages() for block in blocks(page) if any(w.star
 def test_a_definition_shown_validates(block: Block, tmp_path: Path) -> None:
     """A definition copied from a page is accepted, alone and under every stage."""
     directory = shutil.copytree(ROOT / "definitions", tmp_path / "definitions")
-    (tmp_path / block.words[1].removeprefix("file=")).write_text(block.text)
+    path = tmp_path / block.words[1].removeprefix("file=")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(block.text)
     load.load(directory)
     for stage in load.stages(directory):
         load.load(directory, stage)

@@ -21,6 +21,7 @@ from espial.cli.stack import Failed, Stack
 from espial.definitions import schemas
 from espial.definitions.load import load
 from espial.deliveries import RawDelivery
+from espial.feeds.definition import BUILT_IN
 from tests.loopback import Canned, loopback
 from tests.unit.test_definitions_load import write
 
@@ -134,7 +135,7 @@ def test_good_files_pass_their_schema_and_typos_do_not(kind):
     schema = schemas.json_schema(kind)
     jsonschema.Draft202012Validator.check_schema(schema)
     pattern = "templates/*/template.yaml" if kind == "template" else f"{kind}s/*.yaml"
-    files = sorted((ROOT / "definitions").glob(pattern))
+    files = sorted((BUILT_IN.parent if kind == "layout" else ROOT / "definitions").glob(pattern))
     assert files
     for path in files:
         data = yaml.load(path.read_text(), Loader=yaml.BaseLoader if kind == "trigger" else yaml.SafeLoader)

@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+    model_validator,
+)
 
 from espial.definitions.fields import Definition, Name, SecretReference, https_url
 from espial.feeds import paths
@@ -42,6 +52,12 @@ class _Model(BaseModel):
 
 
 SourcePath = Annotated[str, AfterValidator(paths.check)]
+SourcePaths = Annotated[
+    tuple[SourcePath, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+"""One path, or several of which the first that leads to something counts."""
 
 
 class Column(_Model):
@@ -53,15 +69,8 @@ class Column(_Model):
         default=None, description="Characters at most; none for no limit."
     )
     required: StrictBool = False
-    from_: tuple[SourcePath, ...] = Field(default=(), alias="from")
+    from_: SourcePaths = Field(default=(), alias="from", description="Where its value comes from, the first first.")
     value: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_path(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(data.get("from"), str):
-            return {**data, "from": (data["from"],)}
-        return data
 
 
 class LayoutDefinition(Definition):
