@@ -9,6 +9,7 @@ from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 
 from espial import wiring
+from espial.errors import TryAgain
 from espial.logs import logger, metrics
 from espial.reporting import count_delivered
 from espial.services.deliver_feed import deliver_all, resend_all
@@ -33,4 +34,6 @@ def handler(event: dict[str, Any], context: Any) -> list[dict[str, Any]]:
     for outcome in outcomes:
         if outcome.outcome != "nothing":
             logger.info("feed.delivered", extra=outcome.plain())
+    if any(outcome.outcome == "try_again" for outcome in outcomes):
+        raise TryAgain("it could not be read or noted how far some sinks are")  # for the alarm
     return [outcome.plain() for outcome in outcomes]

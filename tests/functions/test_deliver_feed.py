@@ -12,6 +12,7 @@ import pytest
 
 from espial.definitions.load import Definitions
 from espial.definitions.publish import bundle
+from espial.errors import TryAgain
 from espial.feeds.definition import FeedDefinition
 from espial.feeds.files import Batch
 from espial.stores.feed_archive import S3FeedArchive
@@ -153,3 +154,11 @@ def test_a_stack_on_aws_does_not_call_this_machine(world, load_app, cloud):
     assert {"bucket": ("delivered", 1), "sftp": ("failed", 0), "http": ("failed", 0)} == world.run()
     assert "address_not_public: 127.0.0.1" == world.book.delivered("cdp", "sftp").reason
     assert [] == world.http.seen
+
+
+def test_a_table_that_is_away_is_an_error_of_the_function(world, cloud):
+    """Nobody would notice otherwise: no sink is known to lack anything."""
+    world.commit("1.csv")
+    cloud.client("dynamodb").delete_table(TableName="feeds")
+    with pytest.raises(TryAgain):
+        world.run()
