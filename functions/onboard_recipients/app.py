@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools import Tracer
@@ -21,7 +22,7 @@ settings = OnboardRecipientsSettings.from_env()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    onboarder = wiring.onboarder(settings, context.get_remaining_time_in_millis)
+    onboarder = wiring.onboarder(settings, lambda: datetime.now(UTC), context.get_remaining_time_in_millis)
     failures: dict[str, Exception] = {}
     for record in event["Records"]:
         try:
@@ -35,5 +36,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             logger.error("onboarding.stopped", extra={"id": record["messageId"], "reason": exc.reason})
         except Exception as exc:  # noqa: BLE001  this file comes again, from its checkpoint
             failures[record["messageId"]] = exc
+            metrics.add_metric("onboarding.retried", MetricUnit.Count, 1)
             log_failures("onboarding.retried", {record["messageId"]: exc})
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failures]}

@@ -140,17 +140,15 @@ class _Handler(BaseHTTPRequestHandler):
             content = answer.read()
         finally:
             connection.close()
-        kept = [
-            (n, v)
-            for n, v in answer.getheaders()
-            if n.lower() not in ("connection", "transfer-encoding", "content-length")
-        ]
-        return answer.status, kept, content
+        ours = {"connection", "transfer-encoding", *(["content-length"] if self.command != "HEAD" else [])}
+        return answer.status, [(n, v) for n, v in answer.getheaders() if n.lower() not in ours], content
 
     def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response_only(status)
-        for name, value in (*headers, ("Content-Length", str(len(content)))):
+        for name, value in headers:
             self.send_header(name, value)
+        if self.command != "HEAD" or status >= 400:
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)

@@ -500,10 +500,11 @@ def reception(settings: ServeApiSettings) -> Callable[..., Accepted]:
     return partial(accept, definition=_onboardings(settings.store_bucket), drops=drops)
 
 
-def onboarder(settings: OnboardRecipientsSettings, time_left: Callable[[], float]) -> Onboarder:
+def onboarder(
+    settings: OnboardRecipientsSettings, clock: Callable[[], datetime], time_left: Callable[[], float]
+) -> Onboarder:
     """Hands files of recipients to platforms; `time_left` (ms) is this invocation's."""
     import time
-    from datetime import UTC, datetime
 
     from espial.deliveries import Connection
     from espial.errors import Refused
@@ -529,7 +530,7 @@ def onboarder(settings: OnboardRecipientsSettings, time_left: Callable[[], float
         store=events_table(settings.events_table),
         quarantine=quarantine(settings.store_bucket),
         http=http(settings.outgoing_network),
-        clock=lambda: datetime.now(UTC),
+        clock=clock,
         time_left=time_left,
         sleep=time.sleep,
     )
