@@ -42,6 +42,8 @@ def definitions(folder: Path) -> Path:
     mine = {"wait": "3s", "where": f'event.commerce.cart.currency != "{UNCAPPED}"'}
     write(copy / "connections/rotating.yaml", {"platform": "braze", "secrets": ["secretsmanager:espial/rotating-a"]})
     write(copy / "connections/newcomer.yaml", {"platform": "braze", "secrets": ["secretsmanager:espial/newcomer"]})
+    write(copy / "connections/feeding.yaml", {"platform": "braze", "secrets": ["secretsmanager:espial/feeding"]})
+    write(copy / "feeds/killed.yaml", {"connections": ["feeding"], "rotate": {"after": "0s"}})
     write(copy / f"stages/{STAGE}.yaml", {"triggers": {"cart-abandoned": mine}})
     return copy
 
