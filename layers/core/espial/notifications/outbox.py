@@ -25,7 +25,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     trigger     by which it is reported, such as `OPEN`; the canonical type where a destination asked for that.
     due         when it may be taken; later than `put_at` after a failure.
-    attempts    how often it was handed over, each of which is in the evidence.
+    attempts    how often it was handed over in vain since it was put or replayed.
     replayed    how often somebody had it sent again.
     """
 
@@ -134,7 +134,7 @@ class Outbox(Protocol):
     def of(
         self, destination: str, *, since: datetime, until: datetime, state: State | None = None
     ) -> Iterator[Notification]:
-        """Those put between the two, oldest first."""
+        """Those put between the two, by when their events happened."""
         ...
 
 
@@ -155,4 +155,12 @@ class Conditions(Protocol):
 
     def change(self, before: Health, after: Health) -> bool:
         """False if it is no longer as it was."""
+        ...
+
+    def enter(self, destination: str, *, now: datetime, until: datetime) -> str:
+        """Be the one that works for it until then: who that is, or empty while somebody else does."""
+        ...
+
+    def leave(self, destination: str, holder: str) -> None:
+        """Let the next one in."""
         ...
