@@ -73,6 +73,7 @@ class Index:
     def __init__(self, call: Call) -> None:
         self.held: dict[str, Entry] = {}
         self.waits: dict[str, Waiting] = {}
+        self.reminders: dict[str, datetime] = {}
         self._call = call
 
     def entries(self, keys: Sequence[str]) -> dict[str, Entry]:
@@ -93,11 +94,19 @@ class Index:
         for one in waiting:
             self._call()
             self.waits[one.event.event_id] = one
+            if not one.fed_by:
+                self.reminders[one.event.event_id] = one.until
         self._call()
 
     def due(self, since: datetime, until: datetime) -> Iterator[str]:
         self._call()
-        return iter([known for known, one in self.waits.items() if since - timedelta(hours=1) <= one.until <= until])
+        reminded = sorted((until, known) for known, until in self.reminders.items())
+        return iter([known for at, known in reminded if since - timedelta(hours=1) <= at <= until])
+
+    def remind_no_more(self, waiting: Mapping[str, datetime]) -> None:
+        for known in waiting:
+            self._call()
+            self.reminders.pop(known, None)
 
 
 class Book:
@@ -117,7 +126,9 @@ class Book:
         self.standing[feed] = msgspec.structs.replace(known, holder=str(self._holders))
         return self.standing[feed]
 
-    def commit(self, standing: Standing, batch: Batch, series: Mapping[str, int]) -> bool:
+    def commit(
+        self, standing: Standing, batch: Batch, series: Mapping[str, int], due_from: datetime | None = None
+    ) -> bool:
         self._call()
         if self.standing[standing.feed].holder != standing.holder:
             return False
@@ -129,16 +140,17 @@ class Book:
             positions=batch.positions,
             series=dict(series),
             closed_at=batch.closed_at,
+            due_from=due_from,
         )
         self._call()
         return True
 
-    def skip(self, standing: Standing, positions: Positions) -> bool:
+    def skip(self, standing: Standing, positions: Positions, due_from: datetime | None = None) -> bool:
         self._call()
         known = self.standing[standing.feed]
         if known.holder != standing.holder:
             return False
-        self.standing[standing.feed] = msgspec.structs.replace(known, positions=dict(positions))
+        self.standing[standing.feed] = msgspec.structs.replace(known, positions=dict(positions), due_from=due_from)
         return True
 
     def release(self, standing: Standing) -> None:
@@ -186,6 +198,7 @@ class World:
         self.feed = feed or FeedDefinition.model_validate({"name": "cdp", **fields})
         self.now = NOON
         self.trouble: Call = lambda: None
+        self.account: Callable[[Event], str] = lambda event: event.connection
         self._rng = random.Random(seed)
 
         def call() -> None:
@@ -197,19 +210,23 @@ class World:
     def run(self, *, later: timedelta = timedelta(minutes=6)) -> Written:
         """One run of the writer, some time after the last."""
         self.now += later
+        return self.writer().run()
+
+    def writer(self) -> FeedWriter:
+        """The feed's writer over all this."""
         return FeedWriter(
             feed=self.feed,
             layouts=built_in(),
-            account=lambda event: event.connection,
+            account=self.account,
             send=Feeds({}).send_of(self.feed),
             stream=self.stream,
             index=self.index,
             book=self.book,
             archive=self.archive,  # type: ignore[arg-type]
             ledger=self.ledger,
-            now=self.now,
+            clock=lambda: self.now,
             token=lambda: f"{self._rng.getrandbits(60):015x}",
-        ).run()
+        )
 
     def settle(self) -> None:
         """Run until nothing is new, without trouble."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from botocore.exceptions import ClientError
 
 from espial.errors import TryAgain
 from espial.feeds.correlation import Candidate
@@ -74,11 +75,11 @@ def a_batch(number: int = 1, token: str = "t1", **fields: Any) -> Batch:
 def test_a_batch_and_the_way_on_are_committed_together(book):
     standing = book.take("cdp", now=NOON, until=LATER)
     assert (standing.number, standing.positions, standing.closed_at) == (0, {}, None)
-    assert book.commit(standing, a_batch(counts={"fed": 2}), {"layout/braze": 3})
+    assert book.commit(standing, a_batch(counts={"fed": 2}), {"layout/braze": 3}, LATER)
     book.release(standing)
     after = book.take("cdp", now=NOON, until=LATER)
     assert (after.number, after.positions, after.series) == (1, {"shard": "1"}, {"layout/braze": 3})
-    assert after.closed_at == NOON
+    assert (after.closed_at, after.due_from) == (NOON, LATER)
     assert [batch.counts for batch in book.batches("cdp")] == [{"fed": 2}]
     assert book.committed("cdp", ["t1", "never"]) == {"t1"}
     assert book.committed("other", ["t1"]) == set()
@@ -134,7 +135,7 @@ def test_a_sink_moves_on_from_where_it_stands_alone(book):
 
 
 def test_sends_and_waiting_responses_are_found_by_key(index):
-    entries = {f"A{n}": Entry((Candidate(f"c{n}", n, "t1", "d"),), (f"e{n}",)) for n in range(120)}
+    entries = {f"A{n}": Entry((Candidate(f"c{n}", n, "t1", dispatch="d"),), (f"e{n}",)) for n in range(120)}
     index.put(entries)
     assert index.entries([*entries, "unknown"]) == entries
     assert index.entries([]) == {}
@@ -144,7 +145,10 @@ def test_sends_and_waiting_responses_are_found_by_key(index):
 
 def test_waiting_responses_are_known_by_id_and_come_up_when_their_time_is_over(index):
     soon, late = NOON + timedelta(hours=2), NOON + timedelta(hours=72)
-    waiting = [Waiting(event=an_event(name), keys=("A1",), until=until) for name, until in (("1", soon), ("2", late))]
+    waiting = [
+        Waiting(event=an_event(name), keys=("A1",), until=until, kept_by="t0")
+        for name, until in (("1", soon), ("2", late))
+    ]
     index.keep(waiting)
     ids = [one.event.event_id for one in waiting]
     assert index.waiting(ids) == dict(zip(ids, waiting, strict=True))
@@ -152,6 +156,9 @@ def test_waiting_responses_are_known_by_id_and_come_up_when_their_time_is_over(i
     assert ids[1] in set(index.due(soon, late))
     fed = msgspec.structs.replace(waiting[0], fed_by="t1")
     index.keep([fed])
+    assert index.waiting(ids[:1]) == {ids[0]: fed}
+    index.remind_no_more({ids[0]: soon})
+    assert set(index.due(NOON, soon)) == set()
     assert index.waiting(ids[:1]) == {ids[0]: fed}
 
 
@@ -161,7 +168,7 @@ def test_one_feed_does_not_see_what_another_waits_for(dynamodb):
         SendIndexTable(dynamodb["sdk"], "feeds", name, kept=timedelta(days=30), now=NOON) for name in ("cdp", "crm")
     )
     one.put({"A1": Entry(waiting=("e1",))})
-    one.keep([Waiting(event=an_event("1"), keys=("A1",), until=NOON)])
+    one.keep([Waiting(event=an_event("1"), keys=("A1",), until=NOON, kept_by="t0")])
     assert other.entries(["A1"]) == {}
     assert list(other.due(NOON, NOON)) == []
 
@@ -198,50 +205,111 @@ def test_the_stream_gives_what_was_inserted_once_and_in_order(request):
 
 
 class Shards:
-    """A stream of two closed shards and their open child, as DynamoDB splits them; `trimmed` is forgotten."""
+    """A stream as DynamoDB splits it: shard -> (parent, whether it is closed, its records with empty answers amid)."""
 
-    def __init__(self, trimmed: bool = False) -> None:
+    def __init__(self, trimmed: str = "", **shards: tuple[str, bool, list[int | None]]) -> None:
+        self.shards = shards
         self.trimmed = trimmed
         self.asked: list[str] = []
+        self.answers = 0
 
     def describe_stream(self, **_: Any) -> Any:
-        shards = [{"ShardId": "child", "ParentShardId": "parent"}, {"ShardId": "parent", "ParentShardId": "gone"}]
+        shards = [
+            {
+                "ShardId": name,
+                **({"ParentShardId": parent} if parent else {}),
+                "SequenceNumberRange": {"EndingSequenceNumber": "9"} if closed else {},
+            }
+            for name, (parent, closed, _) in self.shards.items()
+        ]
         return {"StreamDescription": {"Shards": shards}}
 
-    def get_shard_iterator(self, *, ShardId: str, ShardIteratorType: str, **_: Any) -> Any:  # noqa: N803
-        if self.trimmed and ShardIteratorType == "AFTER_SEQUENCE_NUMBER":
-            from botocore.exceptions import ClientError
-
+    def get_shard_iterator(self, *, ShardId: str, ShardIteratorType: str, SequenceNumber: str = "", **_: Any) -> Any:  # noqa: N803
+        if self.trimmed == ShardId and SequenceNumber:
             raise ClientError({"Error": {"Code": "TrimmedDataAccessException"}}, "GetShardIterator")
         self.asked.append(f"{ShardId} {ShardIteratorType}")
-        return {"ShardIterator": f"{ShardId}/0"}
+        records = self.shards[ShardId][2]
+        return {"ShardIterator": f"{ShardId}/{records.index(int(SequenceNumber)) + 1 if SequenceNumber else 0}"}
 
     def get_records(self, *, ShardIterator: str, **_: Any) -> Any:  # noqa: N803
-        shard, _, at = ShardIterator.partition("/")
-        image = {"body": {"S": msgspec.json.encode(an_event(shard)).decode()}}
-        keys = {"pk": {"S": "P#id:1"}, "sk": {"S": "E#1"}}
-        record = {"eventName": "INSERT", "dynamodb": {"Keys": keys, "NewImage": image, "SequenceNumber": f"{shard}-1"}}
-        answer: dict[str, Any] = {"Records": [record] if at == "3" else []}
-        following = None if shard == "parent" and at == "4" else f"{shard}/{int(at) + 1}"
-        return answer | ({"NextShardIterator": following} if following else {})
+        self.answers += 1
+        shard, _, text = ShardIterator.partition("/")
+        _, closed, held = self.shards[shard]
+        at = int(text)
+        records = []
+        if at < len(held) and held[at] is not None:
+            image = {"body": {"S": msgspec.json.encode(an_event(f"{shard}{held[at]}")).decode()}}
+            keys = {"pk": {"S": "P#id:1"}, "sk": {"S": "E#1"}}
+            change = {"Keys": keys, "NewImage": image, "SequenceNumber": str(held[at])}
+            records = [{"eventName": "INSERT", "dynamodb": change}]
+        last = closed and at >= len(held)
+        return {"Records": records} if last else {"Records": records, "NextShardIterator": f"{shard}/{at + 1}"}
+
+
+def read(shards: Shards, positions: dict[str, str]) -> tuple[list[str], dict[str, str], bool]:
+    """Ids of the events in order, where to go on, and whether there was a gap."""
+    pages = list(DynamoStream(shards, "arn").read(positions))
+    events = [event.event_id for page in pages for event in page.events]
+    return events, dict(pages[-1].positions) if pages else positions, any(page.gap for page in pages)
+
+
+def ids(*names: str) -> list[str]:
+    return [an_event(name).event_id for name in names]
 
 
 def test_parents_are_read_before_children_and_never_again():
-    shards = Shards()
-    pages = list(DynamoStream(shards, "arn").read({}))
-    assert [event.event_id for page in pages for event in page.events] == [
-        an_event("parent").event_id,
-        an_event("child").event_id,
-    ]
-    assert pages[-1].positions == {"parent": "END", "child": "child-1"}
+    shards = Shards(child=("parent", False, [None, 5]), parent=("gone", True, [None, None, 1]))
+    events, positions, gap = read(shards, {})
+    assert (events, gap) == (ids("parent1", "child5"), False)
+    assert positions == {"parent": "END", "child": "5"}
     shards.asked.clear()
-    list(DynamoStream(shards, "arn").read(pages[-1].positions))
+    assert read(shards, positions) == ([], positions, False)
     assert shards.asked == ["child AFTER_SEQUENCE_NUMBER"]
 
 
-def test_what_the_stream_has_forgotten_is_told():
-    pages = list(DynamoStream(Shards(trimmed=True), "arn").read({"parent": "END", "child": "child-0"}))
-    assert [page.gap for page in pages if page.events or page.gap] == [True, False]
+def test_shards_are_read_in_turn_so_that_a_busy_one_starves_none():
+    shards = Shards(one=("", False, [1, 2, 3, 4]), two=("", False, [1, 2]))
+    assert read(shards, {})[0] == ids("one1", "two1", "one2", "two2", "one3", "one4")
+
+
+def test_a_closed_shard_is_read_to_its_end_whatever_is_empty_in_between():
+    shards = Shards(parent=("", True, [1, *[None] * 60, 2]), child=("parent", False, [3]))
+    assert read(shards, {}) == (ids("parent1", "parent2", "child3"), {"parent": "END", "child": "3"}, False)
+
+
+def test_an_idle_open_shard_costs_few_calls():
+    shards = Shards(one=("", False, []))
+    read(shards, {})
+    assert shards.answers <= 25
+
+
+@pytest.mark.parametrize(
+    ("positions", "gap"),
+    [
+        ({"a": "5"}, True),  # left midway, and gone
+        ({"a": "END"}, False),
+        ({"a": "END", "b": "2"}, True),
+        ({"x": "END"}, True),  # the parent of what is there was born and forgotten meanwhile
+        ({"b": "END", "c": "900"}, False),
+        ({}, False),
+    ],
+)
+def test_what_the_stream_has_forgotten_between_two_runs_is_told(positions, gap):
+    """Shards vanish from the list a day after they were closed."""
+    shards = Shards(c=("b", False, [900, 901]))
+    if positions == {"a": "END"}:
+        shards = Shards(c=("a", False, [900, 901]))
+    assert read(shards, positions)[2] is gap
+
+
+def test_what_a_shard_has_forgotten_is_told_once():
+    shards = Shards(trimmed="child", child=("parent", False, [7]))
+    events, positions, gap = read(shards, {"parent": "END", "child": "5"})
+    assert (events, gap) == (ids("child7"), True)
+    quiet = Shards(trimmed="child", child=("parent", False, []))
+    _, positions, gap = read(quiet, {"parent": "END", "child": "5"})
+    assert gap
+    assert read(quiet, positions)[2] is False
 
 
 @pytest.mark.cloud

@@ -6,6 +6,7 @@ import contextlib
 import random
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from espial.onboarding import Recipient
 from espial.onboarding.definition import OnboardingDefinition
 from espial.onboarding.happened import Narrator
 from espial.onboarding.state import Counts, Execution
+from espial.services.write_feed import batches
 from espial.vocabulary import EventType
 from tests.builders import NOON, an_event
 from tests.feeding import Killed, Trouble, World, braze_events
@@ -309,6 +311,171 @@ def test_files_are_closed_by_rows_and_by_time():
     assert max(file.rows for file in files) == 3
     assert [file.sequence for file in files] == list(range(1, len(files) + 1))
     assert len({file.name for file in files}) == len(files)
+
+
+# -- what goes wrong elsewhere
+
+
+def test_one_value_that_is_no_date_stops_nothing():
+    never = "9999-12-31T23:59:59-05:00"
+    world = fed(a_world(profile="extended"), send(campaign_end_date=never), send(id="two", dispatch_id="two"))
+    assert [row["campaign_end_date"] for row in world.rows("campaign_event_nonrpi")] == ["", ""]
+    assert world.book.kept[-1].counts["values_blanked"] == 1
+
+
+def test_a_response_that_outruns_its_own_send_is_not_tied_to_an_older_one():
+    """Its id is computed, so it waits for that very send, in whichever order they come."""
+    first, second = send(id="s1", dispatch_id="d1"), send(id="s2", dispatch_id="d2", time=SENT_AT + 60)
+    answer = opened(dispatch_id="d2", time=SENT_AT + 120)
+    world = fed(a_world(profile="extended"), first, answer)
+    assert not world.rows("response_event")
+    fed(world, second)
+    (row,) = world.rows("response_event")
+    assert row["match_method"] == "send_key"
+    assert row["client_campaign_event_id"] == world.rows("campaign_event_nonrpi")[1]["client_campaign_event_id"]
+
+
+def test_a_send_after_the_response_is_its_only_if_there_is_none_before():
+    none = {"dispatch_id": None}
+    before, behind = send(id="s1", **none), send(id="s2", time=SENT_AT + 3800, **none)
+    world = fed(a_world(), before, behind, opened(time=SENT_AT + 3600, **none))
+    (row,) = world.rows("response_event")
+    assert row["client_campaign_event_id"] == braze_events(before)[0].event_id
+
+
+EXPLICIT = "client_campaign_event_id"
+
+
+def test_an_id_of_the_senders_own_is_the_sends_and_that_of_its_responses():
+    said = {"message_extras": f'{{"{EXPLICIT}": "mine-1"}}'}
+    with_it = fed(a_world(profile="extended"), send(**said), opened(**said))
+    assert with_it.rows("campaign_event_nonrpi")[0][EXPLICIT] == "mine-1"
+    assert with_it.rows("response_event")[0]["match_method"] == "explicit"
+    on_the_send_alone = fed(a_world(profile="extended"), send(**said), opened())
+    (row,) = on_the_send_alone.rows("response_event")
+    assert (row[EXPLICIT], row["match_method"]) == ("mine-1", "send_key")
+
+
+def test_an_id_that_several_recipients_have_ties_nobody_to_a_stranger():
+    """Such as one that stands on the whole campaign."""
+    said = {"message_extras": f'{{"{EXPLICIT}": "constant"}}'}
+    people = [
+        {"person": n, "email_address": f"reader.{n}@example.com", "dispatch_id": f"d{n}", **said} for n in range(5)
+    ]
+    sends = [send(id=f"s{n}", **who) for n, who in enumerate(people)]
+    world = fed(a_world(profile="extended"), *sends, *(opened(id=f"o{n}", **who) for n, who in enumerate(people)))
+    parents = {row[EXPLICIT]: row["email_address"] for row in world.rows("campaign_event_nonrpi")}
+    assert len(parents) == 5
+    assert all(parents[row[EXPLICIT]] == row["email_address"] for row in world.rows("response_event"))
+    assert len(world.rows("response_event")) == 5
+    elsewhere = fed(a_world(), send(**said), send(**said), connection="other")
+    assert len(elsewhere.rows("campaign_event_nonrpi")) == 1
+
+
+def test_a_stand_in_is_made_once_whatever_the_clock_says():
+    """The first response that comes need not be the first that happened."""
+    world = a_world(profile="extended")
+    for days in (3, 0, 60):
+        at = NOON + timedelta(days=days - 60)
+        event = an_event(
+            f"{days}", platform="mailchimp", type=EventType.BOUNCED, campaign=Campaign(id="c"), occurred_at=at
+        )
+        world.stream.insert(event)
+        world.run()
+    (parent,) = world.rows("campaign_event_nonrpi")
+    assert {row[EXPLICIT] for row in world.rows("response_event")} == {parent[EXPLICIT]}
+    assert len(world.rows("response_event")) == 3
+
+
+def test_a_response_has_its_sends_name_of_the_system():
+    """Two connections of one account report the same messages; in a CDP both rows are of one system."""
+    world = a_world(systems={"web": "Braze", "bucket": "Braze export"})
+    (sent,) = braze_events(send(), connection="web")
+    (answered,) = braze_events(opened(), connection="bucket")
+    world.account = lambda _: "one"
+    world.stream.insert(sent, answered)
+    world.run()
+    assert world.rows("campaign_event_nonrpi")[0]["sor_name"] == world.rows("response_event")[0]["sor_name"] == "Braze"
+
+
+@pytest.mark.parametrize(
+    ("campaign", "code"),
+    [
+        (Campaign(name="Spring"), "Spring"),
+        (Campaign(template_id="t-1"), "t-1"),
+        (Campaign(tags=("welcome", "eu")), "welcome"),
+        (None, "UNNAMED"),
+    ],
+)
+def test_a_send_without_a_campaign_id_has_what_else_its_platform_tells(campaign, code):
+    world = a_world(default_campaign_code="UNNAMED")
+    world.stream.insert(an_event("s", platform="ses", type=EventType.SENT, send_key="m-1", campaign=campaign))
+    world.run()
+    assert [row["campaign_code"] for row in world.rows("campaign_event_nonrpi")] == [code]
+
+
+def test_an_opt_out_is_authorised_at_once_though_its_send_is_not_known():
+    world = a_world(layouts=["contact_authorization", "campaign_event_nonrpi", "response_event"])
+    left = an_event("u", platform="braze", type=EventType.UNSUBSCRIBED, send_key="d/u", campaign=Campaign(id="c"))
+    world.stream.insert(left)
+    world.run()
+    assert [row["authorization_code"] for row in world.rows("contact_authorization")] == ["opt_out"]
+    world.run(later=timedelta(hours=80))
+    assert len(world.rows("contact_authorization")) == 1
+
+
+def test_one_address_with_very_many_messages_stays_within_what_an_item_holds():
+    """A load test, or a mailbox that takes alarms."""
+    count = 1200
+    sends = (send(id=f"s{n}", dispatch_id=f"d{n}", time=SENT_AT + n) for n in range(count))
+    world = fed(a_world(), *sends)
+    assert len(world.rows("campaign_event_nonrpi")) == count
+    waits = fed(a_world(), *(opened(id=f"o{n}", dispatch_id=f"x{n}", time=SENT_AT + n) for n in range(count)))
+    assert waits.book.kept[-1].counts == {"waiting": 500, "unmatched": count - 500}
+    assert {row["reject_code"] for row in waits.rows("response_event", "unmatched")} == {"too_many_waiting"}
+    for made in (world, waits):
+        assert max(len(msgspec.json.encode(entry)) for entry in made.index.held.values()) < 200_000
+
+
+def test_what_a_run_that_was_never_committed_had_wait_is_fed_when_it_is_read_again():
+    """Another shard fills the next run's file first: the response comes behind it, once."""
+    sent, answered = braze_events(send(), opened())
+    world = a_world(rotate={"rows": 1, "after": "0s"})
+    world.stream.shards = {"one": [], "two": [answered]}
+    calls = iter(range(1000))
+
+    def die_at_the_commit():
+        if next(calls) and world.index.waits:
+            raise Killed
+
+    world.trouble = die_at_the_commit
+    with pytest.raises(Killed):
+        world.run()
+    assert world.index.waits
+    world.trouble = lambda: None
+    world.stream.shards["one"] = [sent]
+    world.settle()
+    assert len(world.rows("response_event")) == 1
+    assert [file.layout for file, _ in world.files] == ["campaign_event_nonrpi", "response_event"]
+
+
+def test_many_overdue_responses_are_given_up_batch_by_batch(monkeypatch):
+    monkeypatch.setattr("espial.services.write_feed.MOST_OVERDUE", 4)
+    world = fed(a_world(), *(opened(id=f"o{n}", dispatch_id=f"x{n}", person=n) for n in range(10)))
+    world.run(later=timedelta(hours=80))
+    assert len(world.rows("response_event", "unmatched")) == 4
+    world.settle()
+    assert len(world.rows("response_event", "unmatched")) == 10
+    assert world.index.reminders == {}
+
+
+def test_a_writer_goes_on_while_there_is_more_than_a_file_and_time():
+    world = a_world(rotate={"rows": 5, "after": "5m"})
+    world.stream.insert(*braze_events(*(send(id=f"s{n}", dispatch_id=f"d{n}", person=n) for n in range(40))))
+    assert len(list(batches(world.writer(), lambda: 900_000))) > 3
+    hurried = a_world(rotate={"rows": 5, "after": "5m"})
+    hurried.stream.insert(*braze_events(*(send(id=f"s{n}", dispatch_id=f"d{n}", person=n) for n in range(40))))
+    assert len(list(batches(hurried.writer(), lambda: 0))) == 1
 
 
 # -- any order, any crash

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from espial.services.onboarding import Accepted
     from espial.services.publish_events import Wanted
     from espial.services.pull_events import Puller
+    from espial.services.pull_notifications import Pull
     from espial.services.record_export import ChunkRecorder
+    from espial.services.route_notifications import Router
     from espial.services.run_triggers import TriggerRunner
     from espial.services.split_export import Splitter
     from espial.services.write_feed import FeedWriter
@@ -50,9 +52,11 @@ if TYPE_CHECKING:
         PullEventsSettings,
         ReceiverSettings,
         RecordExportSettings,
+        RouteNotificationsSettings,
         RunTriggersSettings,
         SendMessageSettings,
         ServeApiSettings,
+        ServeNotificationsSettings,
         SplitExportSettings,
         SweepExportsSettings,
         WaitSettings,
@@ -86,6 +90,15 @@ def aws(service: str) -> AwsClient:
     from espial.stores.aws_http import AwsClient
 
     return AwsClient(service, os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"])
+
+
+@cache
+def large_objects() -> AwsClient:
+    """S3 for files of hundreds of megabytes, each call over before `espial.services.deliver_feed.MARGIN_MS` is."""
+    from espial.stores.aws_http import AwsClient
+
+    region = os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
+    return AwsClient("s3", region, read_seconds=60.0, budget_seconds=75.0)
 
 
 @cache
@@ -311,6 +324,16 @@ def trigger_runner(settings: RunTriggersSettings) -> TriggerRunner:
 
 
 @cache
+def router(settings: RouteNotificationsSettings) -> Router:
+    """Has events wait for the destinations that want them."""
+    from espial.services.route_notifications import Router
+    from espial.stores.notifications_table import FirstsTable, OutboxTable
+
+    table = light("dynamodb"), settings.notifications_table
+    return Router(outbox=OutboxTable(*table), firsts=FirstsTable(*table))
+
+
+@cache
 def sending_client(service: str) -> Any:
     """A boto3 client for senders: never retried by itself, since a repeated call could be a second mail."""
     import boto3
@@ -383,8 +406,10 @@ def ledger(table: str) -> Ledger:
     return LedgerTable(light("dynamodb"), table)
 
 
-def feed_writers(settings: WriteFeedSettings, now: datetime, *, feed: str | None = None) -> Iterator[FeedWriter]:
-    """A writer for each feed in force, or the one named; `now` is this invocation's instant."""
+def feed_writers(
+    settings: WriteFeedSettings, clock: Callable[[], datetime], *, feed: str | None = None
+) -> Iterator[FeedWriter]:
+    """A writer for each feed in force, or the one named; `clock` tells the time."""
     from functools import partial
     from secrets import token_hex
 
@@ -392,6 +417,7 @@ def feed_writers(settings: WriteFeedSettings, now: datetime, *, feed: str | None
     from espial.services.write_feed import FeedWriter
     from espial.stores.feed_archive import S3FeedArchive
     from espial.stores.feeds_table import FeedBookTable, SendIndexTable
+    from espial.stores.light_sdk import LightS3
     from espial.stores.table_stream import DynamoStream
 
     found = Feeds(definitions(settings.store_bucket).active() or {})
@@ -406,11 +432,11 @@ def feed_writers(settings: WriteFeedSettings, now: datetime, *, feed: str | None
             account=found.account,
             send=found.send_of(chosen),
             stream=DynamoStream(client("dynamodbstreams"), settings.events_stream),
-            index=SendIndexTable(table, settings.feeds_table, chosen.name, kept=kept, now=now),
+            index=SendIndexTable(table, settings.feeds_table, chosen.name, kept=kept, now=clock()),
             book=book,
-            archive=S3FeedArchive(light("s3"), settings.feeds_bucket),
+            archive=S3FeedArchive(LightS3(large_objects(), lambda: client("s3")), settings.feeds_bucket),
             ledger=ledger(settings.events_table),
-            now=now,
+            clock=clock,
             token=partial(token_hex, 8),
         )
 
@@ -444,8 +470,10 @@ def deliveries(settings: DeliverFeedSettings, *, feed: str | None, sink: str | N
     ]
 
 
-def opened_sink(settings: DeliverFeedSettings, feed: str, to: FeedSink) -> AbstractContextManager[Sink]:
-    """The sink behind a definition; nobody is called before its first file."""
+def opened_sink(
+    settings: DeliverFeedSettings, feed: str, to: FeedSink, seconds_left: Callable[[], float]
+) -> AbstractContextManager[Sink]:
+    """The sink behind a definition; nobody is called before its first file, nor when no time is left."""
     from contextlib import closing, nullcontext
     from datetime import UTC, datetime
 
@@ -454,7 +482,7 @@ def opened_sink(settings: DeliverFeedSettings, feed: str, to: FeedSink) -> Abstr
     if to.kind == "bucket":
         from espial.sinks.bucket import BucketFolder
 
-        return nullcontext(BucketFolder(aws("s3"), settings.feeds_bucket, f"feeds/{to.prefix or f'{feed}/'}"))
+        return nullcontext(BucketFolder(large_objects(), settings.feeds_bucket, f"feeds/{to.prefix or f'{feed}/'}"))
 
     def secret() -> bytes:
         holder = Connection(name=f"{feed}/{to.name}", platform="", secrets=(to.secret or "",))
@@ -464,10 +492,11 @@ def opened_sink(settings: DeliverFeedSettings, feed: str, to: FeedSink) -> Abstr
         from espial.sinks.http import HttpUpload
 
         token = secret if to.secret else None
-        return nullcontext(HttpUpload(to, http(settings.outgoing_network), token, lambda: datetime.now(UTC)))
+        way = http(settings.outgoing_network)
+        return nullcontext(HttpUpload(to, way, token, lambda: datetime.now(UTC), seconds_left))
     from espial.sinks.sftp import SftpDrop
 
-    return closing(SftpDrop(to, secret, http(settings.outgoing_network).dial))
+    return closing(SftpDrop(to, secret, http(settings.outgoing_network).dial, seconds_left))
 
 
 @cache
@@ -476,6 +505,42 @@ def http(network: str) -> GuardedHttp:
     from espial.stores.guarded_http import GuardedHttp
 
     return GuardedHttp(network)
+
+
+@cache
+def pull(settings: ServeNotificationsSettings) -> Pull:
+    """What clients collect their events from."""
+    import secrets
+    import string
+    import time
+    from datetime import UTC, datetime
+
+    from espial.deliveries import Connection
+    from espial.notifications.pulled import in_force
+    from espial.services.pull_notifications import Pull
+    from espial.stores.notifications_table import EvidenceTable, OutboxTable
+    from espial.stores.pull_contexts import PullContexts
+
+    def secret(reference: str) -> bytes:
+        holder = Connection(name="pull", platform="", secrets=(reference,))
+        return connections(settings.store_bucket).secrets(holder)[0]
+
+    def token() -> str:
+        letters = string.ascii_letters + string.digits
+        rest = "".join(secrets.choice(letters) for _ in range(23))
+        return f"{secrets.choice(string.ascii_uppercase)}-{rest}"
+
+    table = light("dynamodb")
+    return Pull(
+        destinations=lambda: in_force(published(settings.store_bucket).active()),
+        outbox=OutboxTable(table, settings.notifications_table),
+        contexts=PullContexts(table, settings.notifications_table),
+        evidence=EvidenceTable(table, settings.notifications_table),
+        secret=secret,
+        clock=lambda: datetime.now(UTC),
+        sleep=time.sleep,
+        token=token,
+    )
 
 
 def _onboardings(store_bucket: str) -> Callable[[str], OnboardingDefinition | None]:

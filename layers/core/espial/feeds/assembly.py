@@ -51,7 +51,7 @@ class Assembly:
         self._makers = {layout.of: RowMaker(layout, feed.profile, truncate=truncate) for layout in chosen}
         extended = [layout for layout in chosen if layout.of in ("campaign_event", "response_event")]
         self._extensions = (
-            {layout.of: RowMaker(extension_of(layout), "", truncate=truncate) for layout in extended}
+            {layout.of: RowMaker(extension_of(layout), "", truncate=True) for layout in extended}
             if feed.extensions
             else {}
         )
@@ -76,7 +76,11 @@ class Assembly:
         if extension := self._extensions.get(record):
             for name, value in self._more(maker, event, facts):
                 line = facts._replace(field_name=name, field_value=value)
-                self._put(extension, event, line, extension.row(event, line)[0])
+                said, wrong = extension.row(event, line)
+                if wrong:
+                    self._refused(REJECTS, extension, event, line, [*said, *wrong])
+                else:
+                    self._put(extension, event, line, said)
         return True
 
     def unmatched(self, event: Event, facts: Facts, reason: str, text: str) -> None:

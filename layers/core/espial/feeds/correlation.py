@@ -1,15 +1,16 @@
 """Which send a response belongs to: the campaign event id of every send and of every response to it (A19, A.c.5).
 
 A platform that ties a response to its send itself (`Source.send_key`) has its ids *computed* from that tie, so it does
-not matter which of the two comes first. All others go up a ladder of what both name, the safest step first:
+not matter which of the two comes first: such a response waits for that very send. All others go up a ladder of what
+both name, the safest step first:
 
-    explicit          an id of the sender's own in the custom data of both                      1.0
-    send_key          the platform's own tie, such as a message id                              1.0
+    explicit          an id of the sender's own in the custom data of both, and the same recipient  1.0
+    send_key          the platform's own tie, such as a message id                                  1.0
     dispatch          same dispatch and same recipient                                          0.98
     send              same send id and same recipient                                           0.95
-    campaign_email    same campaign and same address: the latest send not after the response    0.9 (of several 0.7)
-    campaign_contact  same campaign and same external id (the address has changed)              0.6
-    synthesised       the platform reports no sends, so the first response stands for one       1.0
+    campaign_email    same campaign and same address: the latest send not after the response        0.9 (of several 0.7)
+    campaign_contact  same campaign and same external id (the address has changed)                  0.6
+    synthesised       the platform reports no sends, so the first response stands for one           1.0
 
 Sends are looked up by hashes: an index of them holds no address.
 """
@@ -45,15 +46,19 @@ _CROCKFORD = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 8
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
     """A send as the index keeps it: `at` in Unix seconds, `rejected` if no row was made of it.
 
-    Whom it went to is in the key that it is found by. `token` is that of the batch that fed it: of a batch that was
-    never committed it does not count.
+    token       of the batch that fed it: of a batch that was never committed it does not count.
+    computed    its platform ties responses to it, so that one which names another tie is not its.
+    who         hash of its recipient; what its campaign event says as `system`.
     """
 
     id: str
     at: int
     token: str = ""
+    computed: bool = False
     dispatch: str = ""
     send: str = ""
+    who: str = ""
+    system: str = ""
     onboarded: str = ""
     rejected: bool = False
 
@@ -68,16 +73,20 @@ class Match(NamedTuple):
 
 
 class Ties(NamedTuple):
-    """What of an event may tie it to others: `id` if the campaign event id can be computed, and by which `method`."""
+    """What of an event may tie it to others; empty where it has none.
 
-    id: str
-    method: str
+    computed   the campaign event id that follows from the platform's own tie; `explicit` is the sender's own.
+    keys       what to look its send up by: `E` the explicit id, `I` the computed, `A` campaign and address, `C`
+               campaign and contact.
+    """
+
+    computed: str
+    explicit: str
     at: int
-    code: str
     dispatch: str
     send: str
+    who: str
     keys: tuple[str, ...]
-    """What to look its send up by, the safest first: `I` the id, `A` campaign and address, `C` campaign and contact."""
 
 
 def send_type(source: Source, channel: str) -> EventType | None:
@@ -88,58 +97,91 @@ def send_type(source: Source, channel: str) -> EventType | None:
     return next((kind for kind in _SENT if kind in reported), None)
 
 
+def campaign_code(event: Event) -> str:
+    """What groups messages of one kind: the campaign's id, else the next best that the platform tells."""
+    campaign = event.campaign
+    if campaign is None:
+        return ""
+    known = campaign.id or campaign.journey_id or campaign.name or campaign.journey_name or campaign.template_id
+    return known or (campaign.tags[0] if campaign.tags else "")
+
+
 def ties(event: Event, account: str) -> Ties:
     """What ties the event to its send, or the send to its responses. `account` scopes ids as it does identity."""
     campaign, person = event.campaign, event.person
-    code = (campaign.id or campaign.journey_id or campaign.name or "") if campaign else ""
+    code = campaign_code(event)
     scope = f"{event.platform}\x1f{account}"
     address = person.email or person.phone
     contact = person.external_id or person.source_contact_id
     explicit = _explicit(event)
-    own = explicit or (_hash(f"{scope}\x1f{event.send_key}") if event.send_key else "")
-    keys = [f"I{own}"] if own else []
+    computed = _hash(f"{scope}\x1f{event.send_key}") if event.send_key else ""
+    keys = [f"E{_hash(f'{scope}E{explicit}')}"] if explicit else []
+    if computed:
+        keys.append(f"I{computed}")
     if code and address:
         keys.append("A" + _hash(f"{scope}\x1fA{code}\x1f{address}"))
     if code and contact:
         keys.append("C" + _hash(f"{scope}\x1fC{code}\x1f{contact}"))
     return Ties(
-        id=own,
-        method="explicit" if explicit else "send_key",
+        computed=computed,
+        explicit=explicit,
         at=int(event.occurred_at.timestamp()),
-        code=code,
         dispatch=(campaign.dispatch_id or "") if campaign else "",
         send=(campaign.send_id or "") if campaign else "",
+        who=_hash(f"{scope}\x1fW{address or contact or ''}")[:12] if explicit else "",
         keys=tuple(keys),
     )
 
 
-def campaign_event_id(event: Event, tied: Ties) -> str:
-    """The id of a send: computed where responses can compute it too, else its own event id."""
-    return tied.id or event.event_id
+Shelf = Mapping[str, Sequence[Candidate]]
+"""Key -> the sends that are known under it."""
 
 
-def candidate(id: str, tied: Ties, *, token: str = "", onboarded: str = "", rejected: bool = False) -> Candidate:
+def campaign_event_id(event: Event, tied: Ties, shelf: Shelf) -> str:
+    """The id of a send: the sender's own unless another recipient has it, the computed one, else its own event id."""
+    taken = any(send.who != tied.who for send in shelf.get(tied.keys[0], ())) if tied.explicit else True
+    return tied.computed or event.event_id if taken else tied.explicit
+
+
+def candidate(
+    id: str, tied: Ties, *, token: str = "", system: str = "", onboarded: str = "", rejected: bool = False
+) -> Candidate:
     """A send as others find it."""
-    return Candidate(id, tied.at, token, tied.dispatch, tied.send, onboarded, rejected)
+    return Candidate(
+        id=id,
+        at=tied.at,
+        token=token,
+        computed=bool(tied.computed),
+        dispatch=tied.dispatch,
+        send=tied.send,
+        who=tied.who,
+        system=system,
+        onboarded=onboarded,
+        rejected=rejected,
+    )
 
 
-def synthesised_id(tied: Ties) -> str | None:
-    """The id of a send that nobody reports: one for each campaign and recipient, if there is no better tie (A.c.4)."""
-    return tied.id or next(map(_hash, tied.keys), None)
+def stand_in(tied: Ties) -> tuple[str, str] | None:
+    """Id and key of a send that nobody reports: of the message, else one for each campaign and recipient (A.c.4)."""
+    if tied.computed:
+        return tied.computed, f"I{tied.computed}"
+    by_campaign = next((key for key in tied.keys if key[0] in "AC"), None)
+    return (_hash(by_campaign), f"S{by_campaign}") if by_campaign else None
 
 
-def match(tied: Ties, shelf: Mapping[str, Sequence[Candidate]], *, window: timedelta = WINDOW) -> Match | None:
+def match(tied: Ties, shelf: Shelf, *, window: timedelta = WINDOW) -> Match | None:
     """The send of a response, by the first step of the ladder that finds one; None if none does.
 
-    `shelf` holds the known sends under each of `tied.keys`. What is tied by an id needs no look at the clock.
+    What is tied by an id needs no look at the clock.
     """
     found = {key[0]: shelf.get(key, ()) for key in tied.keys}
-    if known := found.get("I"):
-        return Match(tied.id, tied.method, 1.0, known[0])
-    earliest, latest = tied.at - int(window.total_seconds()), tied.at + int(CLOCKS_DIFFER.total_seconds())
-    by_address = [send for send in found.get("A", ()) if earliest <= send.at <= latest]
-    by_contact = [send for send in found.get("C", ()) if earliest <= send.at <= latest]
-    either = {send.id: send for send in (*by_contact, *by_address)}.values()
+    for send in found.get("E", ()):
+        if send.who == tied.who:
+            return Match(send.id, "explicit", 1.0, send)
+    for send in found.get("I", ()):
+        return Match(send.id, "send_key", 1.0, send)
+    by_address, by_contact = (_eligible(found.get(kind, ()), tied, window) for kind in "AC")
+    either = list({send.id: send for send in (*by_contact, *by_address)}.values())
     steps = (
         ("dispatch", [send for send in either if tied.dispatch and send.dispatch == tied.dispatch], 0.98, 0.98),
         ("send", [send for send in by_address if tied.send and send.send == tied.send], 0.95, 0.95),
@@ -148,9 +190,15 @@ def match(tied: Ties, shelf: Mapping[str, Sequence[Candidate]], *, window: timed
     )
     for method, sends, one, several in steps:
         if sends:
-            last = max(sends, key=lambda send: (send.at, send.id))
+            last = max(sends, key=lambda send: (send.at <= tied.at, send.at, send.id))
             return Match(last.id, method, one if len(sends) == 1 else several, last)
     return None
+
+
+def _eligible(sends: Sequence[Candidate], tied: Ties, window: timedelta) -> list[Candidate]:
+    """Those that the response can be to: in time, and not tied to responses of their own when it names its send."""
+    earliest, latest = tied.at - int(window.total_seconds()), tied.at + int(CLOCKS_DIFFER.total_seconds())
+    return [send for send in sends if earliest <= send.at <= latest and not (tied.computed and send.computed)]
 
 
 def correlate(events: Iterable[tuple[Event, str]], send: Callable[[Event], EventType | None]) -> dict[str, Match]:
@@ -165,17 +213,18 @@ def correlate(events: Iterable[tuple[Event, str]], send: Callable[[Event], Event
     for event, account in events:
         tied = ties(event, account)
         if event.type is send(event):
-            sent = candidate(campaign_event_id(event, tied), tied)
+            sent = candidate(campaign_event_id(event, tied, shelf), tied)
             for key in tied.keys:
                 shelf[key].append(sent)
             found[event.event_id] = Match(sent.id, "own", 1.0, sent)
         else:
             responses.append((event, tied))
     for event, tied in responses:
-        if matched := match(tied, shelf):
+        if send(event) is None:
+            if made_up := stand_in(tied):
+                found[event.event_id] = Match(made_up[0], "synthesised", 1.0)
+        elif matched := match(tied, shelf):
             found[event.event_id] = matched
-        elif send(event) is None and (made_up := synthesised_id(tied)):
-            found[event.event_id] = Match(made_up, "synthesised", 1.0)
     return found
 
 

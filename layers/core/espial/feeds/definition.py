@@ -86,6 +86,8 @@ class LayoutDefinition(Definition):
     def _consistent(self) -> Self:
         if not self.columns:
             raise ValueError("columns: at least one is needed")
+        if not self.key:
+            raise ValueError("key: at least one column is needed")
         names = [column.name for column in self.columns]
         for number, name in enumerate(names):
             if name in names[:number]:
@@ -122,7 +124,7 @@ class LayoutDefinition(Definition):
 class Rotation(_Model):
     """When a file is closed: so many rows, or so much time after the last one, whichever comes first."""
 
-    rows: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 15_000
+    rows: Annotated[StrictInt, Field(ge=1, le=100_000)] = 15_000
     after: Duration = timedelta(minutes=5)
 
 
@@ -183,7 +185,12 @@ class FeedDefinition(Definition):
         default_factory=dict, description="Connection -> `sor_name`; default: its platform's name."
     )
     business_units: Mapping[Name, Code] = Field(default_factory=dict, description="Connection -> business unit code.")
-    campaign_code_from: Literal["id", "name"] = "id"
+    campaign_code_from: Literal["id", "name"] = Field(
+        default="id", description="Where there is none: what else the platform tells, such as a template or tag."
+    )
+    default_campaign_code: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,50}$")] = Field(
+        default="", description="Of sends that name nothing of the kind; none: they are rejected."
+    )
     dispositions: Mapping[EventType, Code | None] = Field(
         default_factory=dict, description="Event type -> disposition code where it differs; null leaves the type out."
     )

@@ -84,7 +84,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How far a feed is, and the right to go on, which `holder` proves.
 
-    `number` is that of the last batch (0: none yet); `series` -> the last sequence; `closed_at` when it was closed.
+    `number` is that of the last batch (0: none yet); `series` -> the last sequence; `closed_at` when it was closed;
+    `due_from` from when on responses may be overdue.
     """
 
     feed: str
@@ -93,6 +94,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     positions: dict[str, str] = {}
     series: dict[str, int] = {}
     closed_at: datetime | None = None
+    due_from: datetime | None = None
 
 
 class Page(NamedTuple):
@@ -119,11 +121,16 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A response that waits for its send until `until`. `fed_by` is the token of the batch that fed it after all."""
+    """A response that waits for its send until `until`.
+
+    `kept_by` is the token of the batch that had it wait: of one that was never committed it does not count, for then it
+    comes up with the stream again. `fed_by` is that of the batch that fed it after all.
+    """
 
     event: Event
     keys: tuple[str, ...]
     until: datetime
+    kept_by: str
     fed_by: str = ""
 
 
@@ -146,7 +153,11 @@ class SendIndex(Protocol):
     def keep(self, waiting: Sequence[Waiting]) -> None: ...
 
     def due(self, since: datetime, until: datetime) -> Iterator[str]:
-        """The ids of responses whose time ends between the two, and others perhaps."""
+        """The ids of responses whose time ends between the two, in order, and others of these hours perhaps."""
+        ...
+
+    def remind_no_more(self, waiting: Mapping[str, datetime]) -> None:
+        """Event id -> until when it waited: it is no longer due."""
         ...
 
 
@@ -157,11 +168,13 @@ class FeedBook(Protocol):
         """The right to write the feed until then; None while somebody else has it."""
         ...
 
-    def commit(self, standing: Standing, batch: Batch, series: Mapping[str, int]) -> bool:
+    def commit(
+        self, standing: Standing, batch: Batch, series: Mapping[str, int], due_from: datetime | None = None
+    ) -> bool:
         """Enter the batch and move on, both or neither; False if the right was lost meanwhile."""
         ...
 
-    def skip(self, standing: Standing, positions: Positions) -> bool:
+    def skip(self, standing: Standing, positions: Positions, due_from: datetime | None = None) -> bool:
         """Move on over what holds nothing for the feed; False if the right was lost meanwhile."""
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from espial.events import Event
-from espial.feeds.correlation import Match, Ties
+from espial.feeds.correlation import Match, Ties, campaign_code
 from espial.feeds.definition import FeedDefinition
 from espial.feeds.paths import Facts
 from espial.own_events import PLATFORM as OURS
@@ -88,10 +88,12 @@ def onboarded_contact(event: Event) -> str:
 def sent(event: Event, feed: FeedDefinition, named: Naming, id: str, *, origin: str) -> Facts:
     """Of a campaign event."""
     campaign = event.campaign
-    code = creative = ""
+    creative, code = "", campaign_code(event)
     if campaign:
-        by_id, by_name = campaign.id or campaign.journey_id or "", campaign.name or campaign.journey_name or ""
-        code, creative = (by_id, campaign.variation_id or "") if feed.campaign_code_from == "id" else (by_name, by_id)
+        by_id, by_name = campaign.id or campaign.journey_id or "", campaign.name or campaign.journey_name
+        creative = campaign.variation_id or ""
+        if feed.campaign_code_from == "name":
+            code, creative = by_name or code, by_id
     if event.type is EventType.MESSAGE_REQUESTED:
         code = str(event.properties.get("trigger", ""))
     contact = str(event.properties.get("contact", "")) if origin == ONBOARDING else onboarded_contact(event)
@@ -100,7 +102,7 @@ def sent(event: Event, feed: FeedDefinition, named: Naming, id: str, *, origin: 
         business_unit=named.business_unit,
         origin=origin,
         campaign_event_id=id,
-        campaign_code=code,
+        campaign_code=code or feed.default_campaign_code,
         creative=creative,
         onboarded_contact=contact,
     )
@@ -114,7 +116,8 @@ def responded(event: Event, feed: FeedDefinition, named: Naming, matched: Match)
     """Of a response event."""
     machine = "Y" if feed.machine == "flag" and event.client and event.client.machine else ""
     return Facts(
-        system=named.system,
+        # A response has its send's name of the system: that is part of what ties the two in a CDP.
+        system=(matched.send.system if matched.send else "") or named.system,
         business_unit=named.business_unit,
         campaign_event_id=matched.id,
         response_event_id=event.event_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
+from math import isfinite
 from operator import gt, itemgetter
 from typing import NamedTuple
 
@@ -60,8 +61,11 @@ class RowMaker:
 
     def row(self, event: Event, facts: Facts) -> tuple[Values, Refusal | None]:
         """The row, and why it is refused if it is."""
-        values = self._read(event, facts)
         refusal = None
+        try:
+            values = self._read(event, facts)
+        except Exception as exc:  # noqa: BLE001  one event must not stop all others
+            return [""] * len(self.columns), Refusal("unreadable", type(exc).__name__)
         if "\0" in "".join(values):
             refusal = self._without_bad(values)
         if True in map(gt, map(len, self._lengths(values)), self._limits):
@@ -119,9 +123,9 @@ _NOT_OF_TYPE = "\0not of its type\0"
 def _datetime(value: str) -> str:
     try:
         found = datetime.fromisoformat(value) if value else None
-    except ValueError:
+        return instant(found if found.tzinfo else found.replace(tzinfo=UTC)) if found else ""
+    except (ValueError, OverflowError):
         return _NOT_OF_TYPE
-    return instant(found if found.tzinfo else found.replace(tzinfo=UTC)) if found else ""
 
 
 def _date(value: str) -> str:
@@ -146,9 +150,12 @@ def _integer(value: str) -> str:
 
 def _number(value: str) -> str:
     try:
-        return repr(float(value)) if value else ""
+        number = float(value) if value else 0.0
     except ValueError:
         return _NOT_OF_TYPE
+    if not value:
+        return ""
+    return repr(number) if isfinite(number) else _NOT_OF_TYPE
 
 
 def _flag(value: str) -> str:

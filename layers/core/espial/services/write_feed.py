@@ -9,11 +9,15 @@ what was committed. So there is one writer at a time, and no order of crashes fe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
+
+import msgspec
 
 from espial.errors import TryAgain
 from espial.events import Event
@@ -44,24 +48,37 @@ _VERDICTS = {True: FED, False: REJECTED, None: f"{IGNORED}:no_layout"}
 
 SAME_SEND = f"{IGNORED}:same_send"
 
-NO_SEND, NOTHING_IN_COMMON, PARENT_REJECTED = "no_campaign_event", "no_ties", "parent_rejected"
+NO_SEND, CROWDED, PARENT_REJECTED = "no_campaign_event", "too_many_waiting", "parent_rejected"
 """Why a response has no row."""
 
 MOST_SENDS = 500
 """Kept under one key: of one campaign to one person."""
 
+MOST_WAITING = 500
+"""Under one key: one person's responses to one campaign whose send is not known."""
+
+MOST_OVERDUE = 5000
+"""Responses given up in one batch; a batch later there are more."""
+
 LEASE = timedelta(minutes=16)
 """Longer than a function may live, so that a writer whose right has ended has ended as well."""
+
+MARGIN_MS = 300_000
+"""Time left at which no further batch is begun: more than the largest takes."""
 
 MOST_PAGES = 2000
 """Of the stream in one run: two million records, so that the run ends in time."""
 
 
 class Written(NamedTuple):
-    """What a run did: `busy` (somebody else writes), `early` (too few events, too soon), `nothing`, or `committed`."""
+    """What a run did: `busy` (somebody else writes), `early` (too few events, too soon), `nothing`, or `committed`.
+
+    `more`: it stopped at a file's worth of events, so there is work for another run at once.
+    """
 
     outcome: str
     batch: Batch | None = None
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +86,7 @@ class FeedWriter:
     """Writes one feed.
 
     `account` and `send` tell of an event its connection's account, and which type its sends are of. `token` makes a new
-    random name, `time_left` gives the milliseconds this process still has.
+    random name.
     """
 
     feed: FeedDefinition
@@ -81,34 +98,46 @@ class FeedWriter:
     book: FeedBook
     archive: FeedArchive
     ledger: Ledger
-    now: datetime
+    clock: Callable[[], datetime]
     token: Callable[[], str]
 
     def run(self, *, at_once: bool = False) -> Written:
         """Write a batch if it is time, or `at_once`. Raises TryAgain, with nothing committed."""
-        standing = self.book.take(self.feed.name, now=self.now, until=self.now + LEASE)
+        now = self.clock()
+        standing = self.book.take(self.feed.name, now=now, until=now + LEASE)
         if standing is None:
             return Written("busy")
         try:
-            return self._run(standing, at_once=at_once)
+            return self._run(standing, now, at_once=at_once)
         finally:
             self.book.release(standing)
 
-    def _run(self, standing: Standing, *, at_once: bool) -> Written:
+    def _run(self, standing: Standing, now: datetime, *, at_once: bool) -> Written:
         reading = _Reading(self, standing)
-        due = at_once or standing.closed_at is None or self.now - standing.closed_at >= self.feed.rotate.after
+        due = at_once or standing.closed_at is None or now - standing.closed_at >= self.feed.rotate.after
         if not due and len(reading.events) < self.feed.rotate.rows:
             return Written("early")
-        work = _Work(self, standing)
+        work = _Work(self, standing, now)
         work.take(reading.events)
         batch = work.batch(reading)
         if batch is None:
-            self.book.skip(standing, reading.positions)
+            self.book.skip(standing, reading.positions, work.due_from)
+            work.tidy()
             return Written("nothing")
-        self.ledger.note(of_feed(self.feed.name, work.said, self.now))
-        if not self.book.commit(standing, batch, work.series):
+        self.ledger.note(of_feed(self.feed.name, work.said, now))
+        if not self.book.commit(standing, batch, work.series, work.due_from):
             raise TryAgain(f"another writer of feed {self.feed.name} got in between")
-        return Written("committed", batch)
+        work.tidy()
+        return Written("committed", batch, more=reading.more)
+
+
+def batches(writer: FeedWriter, time_left: Callable[[], float], *, at_once: bool = False) -> Iterator[Written]:
+    """Runs of a writer while there is more than a file's worth of events, and time for another (`time_left` in ms)."""
+    while True:
+        written = writer.run(at_once=at_once)
+        yield written
+        if not written.more or time_left() < MARGIN_MS:
+            return
 
 
 class _Reading:
@@ -117,10 +146,11 @@ class _Reading:
     def __init__(self, to: FeedWriter, standing: Standing) -> None:
         self.events: list[Event] = []
         self.positions: Positions = standing.positions
-        self.gap = False
+        self.gap = self.more = False
         for number, page in enumerate(to.stream.read(standing.positions), 1):
             self._take(page, to.feed)
             if len(self.events) >= to.feed.rotate.rows or number == MOST_PAGES:
+                self.more = True
                 return
 
     def _take(self, page: Page, feed: FeedDefinition) -> None:
@@ -141,6 +171,7 @@ class _Work:
 
     to: FeedWriter
     standing: Standing
+    now: datetime
     token: str = ""
     said: list[tuple[Event, str]] = field(default_factory=list)
     series: dict[str, int] = field(default_factory=dict)
@@ -150,12 +181,13 @@ class _Work:
     _changed: set[str] = field(default_factory=set)
     _waited: dict[str, Waiting] = field(default_factory=dict)
     _kept: list[Waiting] = field(default_factory=list)
-    _here: set[str] = field(default_factory=set)
+    _settled: dict[str, datetime] = field(default_factory=dict)
+    due_from: datetime | None = None
 
     def __post_init__(self) -> None:
         self.token = self.to.token()
         self.series = dict(self.standing.series)
-        self._assembly = Assembly(self.to.feed, self.to.layouts, self.standing.number + 1, self.to.now)
+        self._assembly = Assembly(self.to.feed, self.to.layouts, self.standing.number + 1, self.now)
 
     def take(self, read: Iterable[Event]) -> None:
         """Make rows of events, and of the responses that waited for them or have waited long enough."""
@@ -170,20 +202,20 @@ class _Work:
                     sends.append(_Tied(event, tied))
                 case records.RESPONSE:
                     responses.append(_Tied(event, tied))
+                    self._consent(event)  # whether it finds its send or not, and at once
                 case records.IGNORED | records.CONSENT:
                     self._say(event, FED if self._consent(event) else f"{IGNORED}:{role.why or 'no_campaign'}")
                 case kind:
                     self._onboarding(event, kind)
-        overdue = set(self.to.index.due(self.standing.closed_at or self.to.now, self.to.now))
-        self._load({key for found in (*sends, *responses) for key in found.tied.keys}, overdue)
+        overdue = self._overdue()
+        keys = {key for found in (*sends, *responses) for key in found.tied.keys}
+        self._load(keys | {key for found in responses for key in self._stand_in_keys(found)}, overdue)
         for found in sends:
             self._send(found)
-        self._here = {tied.event.event_id for tied in responses}
         ready = [one.event for one in self._ready(overdue)]
         responses += [_Tied(event, correlation.ties(event, self.to.account(event))) for event in ready]
         for found in sorted(responses, key=lambda one: (one.event.occurred_at, one.event.event_id)):
-            event_id = found.event.event_id
-            self._response(found, expired=event_id not in self._here and self._is_over(event_id))
+            self._response(found, expired=self._is_over(found.event.event_id))
 
     def batch(self, reading: _Reading) -> Batch | None:
         """The batch, its files and all it leaves in the index durable; None if there is nothing to commit."""
@@ -193,7 +225,6 @@ class _Work:
             files.append(file)
         if not (files or self._kept or self.said or reading.gap):
             return None
-        # In this order: what waits is always found by its keys, also by a run that reads it from the stream again.
         self.to.index.put({key: self._entries[key] for key in sorted(self._changed)})
         self.to.index.keep(self._kept)
         self.counts += Counter(verdict for _, verdict in self.said)
@@ -203,79 +234,101 @@ class _Work:
             feed=self.to.feed.name,
             number=self.standing.number + 1,
             token=self.token,
-            closed_at=self.to.now,
+            closed_at=self.now,
             files=tuple(files),
             positions=dict(reading.positions),
             counts=dict(self.counts),
             gap=reading.gap,
         )
 
+    def tidy(self) -> None:
+        """What this batch settled need not be reminded of. Where that fails, the next batch finds so."""
+        with suppress(TryAgain):
+            self.to.index.remind_no_more(self._settled)
+
     # -- what is known
+
+    def _overdue(self) -> set[str]:
+        """Responses whose time is over, a batch's worth of them; notes from when on others may be."""
+        since = self.standing.due_from or self.standing.closed_at or self.now
+        found = list(islice(self.to.index.due(since, self.now), MOST_OVERDUE))
+        self.due_from = since if len(found) == MOST_OVERDUE else self.now
+        return set(found)
 
     def _load(self, keys: set[str], overdue: set[str]) -> None:
         """The entries of the keys, without what a batch left there that was never committed."""
         found = self.to.index.entries(sorted(keys))
         waiting = {event_id for entry in found.values() for event_id in entry.waiting} | overdue
-        self._waited = self.to.index.waiting(sorted(waiting))
-        more = {key for one in self._waited.values() for key in one.keys} - keys
+        known = self.to.index.waiting(sorted(waiting))
+        more = {key for one in known.values() for key in one.keys} - keys
         found |= self.to.index.entries(sorted(more))
         tokens = {send.token for entry in found.values() for send in entry.sends}
-        tokens |= {one.fed_by for one in self._waited.values() if one.fed_by}
+        tokens |= {token for one in known.values() for token in (one.kept_by, one.fed_by) if token}
         committed = self.to.book.committed(self.to.feed.name, sorted(tokens))
-        self._waited = {known: one for known, one in self._waited.items() if one.fed_by not in committed}
+        self._waited = {
+            event_id: one for event_id, one in known.items() if one.kept_by in committed and one.fed_by not in committed
+        }
+        self._settled |= {event_id: one.until for event_id, one in known.items() if one.fed_by in committed}
         for key, entry in found.items():
-            sends = sorted((send for send in entry.sends if send.token in committed), key=attrgetter("at"))
-            still = tuple(known for known in entry.waiting if known in self._waited)
-            self._entries[key] = Entry(tuple(sends[-MOST_SENDS:]), still)
+            sends = (send for send in entry.sends if send.token in committed)
+            still = tuple(event_id for event_id in entry.waiting if event_id in self._waited)
+            self._entries[key] = Entry(tuple(sends), still)
 
     def _ready(self, overdue: set[str]) -> list[Waiting]:
-        """Waiting responses that may have a send now, or whose time is over.
-
-        One that this batch read itself was kept by a batch that was never committed.
-        """
+        """Waiting responses that may have a send now, or whose time is over."""
         return [
             one
-            for known, one in self._waited.items()
-            if known not in self._here
-            and ((known in overdue and self._is_over(known)) or not self._changed.isdisjoint(one.keys))
+            for event_id, one in self._waited.items()
+            if (event_id in overdue and self._is_over(event_id)) or not self._changed.isdisjoint(one.keys)
         ]
 
     def _is_over(self, event_id: str) -> bool:
-        return self._waited[event_id].until <= self.to.now
+        return event_id in self._waited and self._waited[event_id].until <= self.now
 
     # -- what becomes of an event
 
     def _send(self, found: _Tied) -> None:
         event, tied = found
-        named = correlation.campaign_event_id(event, tied)
+        shelf = {key: self._entry(key).sends for key in tied.keys}
+        named = correlation.campaign_event_id(event, tied, shelf)
         # Several sends may have one tie: a push to each device of a person, a send after its stand-in.
-        known = any(send.id == named for key in tied.keys for send in self._entry(key).sends)
-        verdict = SAME_SEND if known else self._campaign_event(event, tied, named, records.ESP_SEND)[0]
+        known = any(send.id == named for sends in shelf.values() for send in sends)
+        verdict = SAME_SEND if known else self._campaign_event(event, tied, tied.keys, named, records.ESP_SEND)[0]
         self._say(event, verdict)
 
-    def _campaign_event(self, event: Event, tied: Ties, id: str, origin: str) -> tuple[str, Candidate]:
-        """Make its row, and have it found: what became of it, and how."""
+    def _campaign_event(
+        self, event: Event, tied: Ties, keys: Iterable[str], id: str, origin: str
+    ) -> tuple[str, Candidate]:
+        """Make its row, and have it found by the keys: what became of it, and how it is known."""
         facts = records.sent(event, self.to.feed, records.naming(self.to.feed, event), id, origin=origin)
         made = self._assembly.add("campaign_event", event, facts)
-        contact = facts.onboarded_contact
-        known = correlation.candidate(id, tied, token=self.token, onboarded=contact, rejected=made is False)
-        for key in tied.keys:
+        known = correlation.candidate(
+            id,
+            tied,
+            token=self.token,
+            system=facts.system,
+            onboarded=facts.onboarded_contact,
+            rejected=made is False,
+        )
+        for key in keys:
             entry = self._entry(key)
-            self._set(key, Entry((*entry.sends, known), entry.waiting))
+            sends = sorted((*entry.sends, known), key=attrgetter("at"))
+            self._set(key, Entry(tuple(sends[-MOST_SENDS:]), entry.waiting))
         return _VERDICTS[made], known
 
     def _response(self, found: _Tied, *, expired: bool) -> None:
         event, tied = found
         feed = self.to.feed
-        shelf = {key: self._entry(key).sends for key in tied.keys}
-        matched = correlation.match(tied, shelf, window=feed.attribution_window)
-        if matched is None and (self.to.send(event) is None or (expired and feed.unmatched == "synthesise")):
+        matched = None
+        if reports_sends := self.to.send(event) is not None:
+            shelf = {key: self._entry(key).sends for key in tied.keys}
+            matched = correlation.match(tied, shelf, window=feed.attribution_window)
+        if matched is None and (not reports_sends or (expired and feed.unmatched == "synthesise")):
             matched = self._stand_in(event, tied)
         if matched is None:
             self._wait(event, tied, expired=expired)
             return
         facts = records.responded(event, feed, records.naming(feed, event), matched)
-        self._consent(event)
         if matched.send and matched.send.rejected:
             words = "its campaign event was rejected"
             self._assembly.reject("response_event", event, facts, PARENT_REJECTED, words)
@@ -284,36 +337,46 @@ class _Work:
             verdict = _VERDICTS[self._assembly.add("response_event", event, facts)]
         self._settle(event, verdict)
 
+    def _stand_in_keys(self, found: _Tied) -> list[str]:
+        """What the stand-in of a response is found by, if it has one."""
+        wanted = self.to.send(found.event) is None or self.to.feed.unmatched == "synthesise"
+        made_up = correlation.stand_in(found.tied) if wanted else None
+        return [made_up[1]] if made_up else []
+
     def _stand_in(self, event: Event, tied: Ties) -> Match | None:
-        """A campaign event for a send that nobody reports."""
-        made_up = correlation.synthesised_id(tied)
+        """A campaign event for a send that nobody reports, made once; found by its id, whatever the clock says."""
+        made_up = correlation.stand_in(tied)
         if made_up is None:
             return None
-        _, known = self._campaign_event(event, tied, made_up, records.SYNTHESISED)
-        return Match(made_up, "synthesised", 1.0, known)
+        named, key = made_up
+        known = next((send for send in self._entry(key).sends if send.id == named), None)
+        if known is None:
+            _, known = self._campaign_event(event, tied, {*tied.keys, key}, named, records.SYNTHESISED)
+        return Match(named, "synthesised", 1.0, known)
 
     def _wait(self, event: Event, tied: Ties, *, expired: bool) -> None:
-        if event.event_id not in self._here and not expired:
+        if event.event_id in self._waited and not expired:
             return  # it waits on: the new send under one of its keys is not its own
-        if expired or not tied.keys:
-            reason = NO_SEND if tied.keys else NOTHING_IN_COMMON
+        crowded = any(len(self._entry(key).waiting) >= MOST_WAITING for key in tied.keys)
+        if expired or crowded:
             named = records.naming(self.to.feed, event)
-            facts = records.responded(event, self.to.feed, named, Match("", "", 0.0))
-            self._consent(event)
-            self._assembly.unmatched(event, facts._replace(confidence=""), reason, "no campaign event came in time")
+            facts = records.responded(event, self.to.feed, named, Match("", "", 0.0))._replace(confidence="")
+            reason = CROWDED if crowded and not expired else NO_SEND
+            self._assembly.unmatched(event, facts, reason, "no campaign event came in time")
             self._settle(event, UNMATCHED)
             return
-        self._kept.append(Waiting(event=event, keys=tied.keys, until=self.to.now + self.to.feed.wait))
+        until = self.now + self.to.feed.wait
+        self._kept.append(Waiting(event=event, keys=tied.keys, until=until, kept_by=self.token))
         for key in tied.keys:
             entry = self._entry(key)
-            waiting = tuple(dict.fromkeys((*entry.waiting, event.event_id)))
-            self._set(key, Entry(entry.sends, waiting))
+            self._set(key, Entry(entry.sends, (*entry.waiting, event.event_id)))
         self._say(event, WAITING)
 
     def _settle(self, event: Event, verdict: str) -> None:
         """It waits no more, once this batch is committed."""
         if waited := self._waited.get(event.event_id):
-            self._kept.append(Waiting(event=waited.event, keys=waited.keys, until=waited.until, fed_by=self.token))
+            self._kept.append(msgspec.structs.replace(waited, fed_by=self.token))
+            self._settled[event.event_id] = waited.until
         self._say(event, verdict)
 
     def _consent(self, event: Event) -> bool:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import random
 import time
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -34,8 +36,12 @@ KEPT = timedelta(days=400)
 """How long batches are known: as long as their files are kept."""
 
 _HOUR = timedelta(hours=1)
+_PERMANENT = ("ValidationException", "ItemCollectionSizeLimitExceededException", "AccessDeniedException")
+"""No retry mends these: somebody has to know."""
+
 _Item = dict[str, Any]
 T = TypeVar("T")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Table:
@@ -52,7 +58,7 @@ class _Table:
             return getattr(self._dynamodb, name)(**request)
         except ClientError as exc:
             code = exc.response["Error"]["Code"]
-            if code in ("ConditionalCheckFailedException", "TransactionCanceledException"):
+            if code in ("ConditionalCheckFailedException", "TransactionCanceledException", *_PERMANENT):
                 raise
             raise TryAgain(f"FeedsTable answered {code}") from exc
         except BotoCoreError as exc:
@@ -72,8 +78,11 @@ class _Table:
                 self._pause(attempt)
 
     def _put(self, items: Iterable[_Item]) -> None:
-        for some in batches(items, count=WRITES_A_CALL):
-            left = [{"PutRequest": {"Item": item}} for item in some]
+        self._write({"PutRequest": {"Item": item}} for item in items)
+
+    def _write(self, requests: Iterable[_Item]) -> None:
+        for some in batches(requests, count=WRITES_A_CALL):
+            left = some
             for attempt in self._attempts():
                 answer = self._call("batch_write_item", RequestItems={self._table: left})
                 left = answer.get("UnprocessedItems", {}).get(self._table, [])
@@ -134,10 +143,13 @@ class FeedBookTable(_Table):
                 return _decode(item, Standing)
         return None
 
-    def commit(self, standing: Standing, batch: Batch, series: Mapping[str, int]) -> bool:
+    def commit(
+        self, standing: Standing, batch: Batch, series: Mapping[str, int], due_from: datetime | None = None
+    ) -> bool:
         """See `FeedBook.commit`. One transaction."""
         ttl = {"N": str(int((batch.closed_at + KEPT).timestamp()))}
-        body = {"S": msgspec.json.encode(batch).decode()}
+        # Compressed: a year's backfill has a file for each day and layout, a kilobyte of manifest each.
+        body = {"S": b64encode(zlib.compress(msgspec.json.encode(batch))).decode()}
         after = Standing(
             feed=standing.feed,
             holder=standing.holder,
@@ -145,6 +157,7 @@ class FeedBookTable(_Table):
             positions=batch.positions,
             series={**standing.series, **series},
             closed_at=batch.closed_at,
+            due_from=due_from,
         )
         pk = {"S": f"F#{standing.feed}"}
         new = [
@@ -157,16 +170,19 @@ class FeedBookTable(_Table):
         ]
         try:
             self._call("transact_write_items", TransactItems=[{"Update": self._move(standing, after)}, *puts])
-        except ClientError:
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] in _PERMANENT:
+                raise
             # An answer that was lost: what is there may be this very batch.
             return self.committed(standing.feed, [batch.token]) == {batch.token}
         return True
 
-    def skip(self, standing: Standing, positions: Positions) -> bool:
-        """See `FeedBook.skip`."""
-        if positions == standing.positions:
+    def skip(self, standing: Standing, positions: Positions, due_from: datetime | None = None) -> bool:
+        """See `FeedBook.skip`. That nothing is due is noted with the hour."""
+        hour = due_from and due_from.replace(minute=0, second=0, microsecond=0)
+        if positions == standing.positions and (hour is None or (standing.due_from or _LONG_AGO) >= hour):
             return True
-        after = msgspec.structs.replace(standing, positions=dict(positions))
+        after = msgspec.structs.replace(standing, positions=dict(positions), due_from=due_from)
         try:
             self._call("update_item", **self._move(standing, after))
         except ClientError:
@@ -207,7 +223,7 @@ class FeedBookTable(_Table):
     def batches(self, feed: str, *, after: int = 0) -> Iterator[Batch]:
         """See `FeedBook.batches`."""
         for item in self._query(f"F#{feed}", f"B#{after + 1:09}", "B#~"):
-            yield _decode(item, Batch)
+            yield msgspec.json.decode(zlib.decompress(b64decode(item["body"]["S"])), type=Batch)
 
     def delivered(self, feed: str, sink: str) -> Delivered:
         """See `FeedBook.delivered`."""
@@ -275,6 +291,11 @@ class SendIndexTable(_Table):
             if not one.fed_by
         )
         self._put(self._item(f"W#{self._feed}#{one.event.event_id}", "W", one) for one in waiting)
+
+    def remind_no_more(self, waiting: Mapping[str, datetime]) -> None:
+        """See `SendIndex.remind_no_more`."""
+        keys = ({"pk": {"S": self._due(until)}, "sk": {"S": event_id}} for event_id, until in waiting.items())
+        self._write({"DeleteRequest": {"Key": key}} for key in keys)
 
     def due(self, since: datetime, until: datetime) -> Iterator[str]:
         """See `SendIndex.due`: whole hours, and the one before for clocks that differ."""

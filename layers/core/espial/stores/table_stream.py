@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,9 +20,24 @@ from espial.feeds.files import END, Page, Positions
 
 log = logging.getLogger(__name__)
 
-_FORGOTTEN = frozenset({"TrimmedDataAccessException"})
-_EMPTY_PAGES = 50
-"""In a row, before a shard that is still open is held to be read: answers may be empty amid a shard (a quiet hour)."""
+_FORGOTTEN = "TrimmedDataAccessException"
+_EMPTY_PAGES = 25
+"""In a row, before an open shard is held to be read: answers may be empty amid a shard (a quiet hour)."""
+
+
+class _Shard(NamedTuple):
+    """`closed`: it has an end, and children perhaps."""
+
+    parent: str
+    closed: bool
+
+
+class _Stretch(NamedTuple):
+    """Some of a shard: what was inserted, and the position behind it ("" for the same as before)."""
+
+    events: list[Event]
+    position: str = ""
+    gap: bool = False
 
 
 class DynamoStream:
@@ -33,58 +48,72 @@ class DynamoStream:
         self._arn = arn
 
     def read(self, positions: Positions) -> Iterator[Page]:
-        """See `TableStream.read`. Of a stream that was never read, all that it remembers."""
+        """See `TableStream.read`: a page of each shard in turn. Of a stream that was never read, all it remembers."""
         shards = self._shards()
-        reached = {shard: position for shard, position in positions.items() if shard in shards}
-        for shard in sorted(shards, key=lambda name: _depth(name, shards)):
-            parent = shards[shard]
-            if reached.get(shard) == END or (parent in shards and reached.get(parent) != END):
-                continue  # read already, or what came before it is not read to its end
-            # One that begins after we last looked is read whole; so is the first of all.
-            for page in self._pages(shard, reached):
-                reached = dict(page.positions)
-                yield page
+        known = {*shards, *(shard.parent for shard in shards.values())}
+        reached = {name: position for name, position in positions.items() if name in known}
+        if _has_forgotten(positions, shards):
+            log.error("feed.gap: the stream has forgotten shards that were not read to their end")
+            yield Page([], dict(reached), gap=True)
+        reading: dict[str, Iterator[_Stretch]] = {}
+        done: set[str] = set()
+        while True:
+            for name in shards.keys() - reading.keys() - done:
+                parent = shards[name].parent
+                if reached.get(name) == END:
+                    done.add(name)
+                elif parent not in shards or reached.get(parent) == END:  # else what came before it is not read yet
+                    reading[name] = self._stretches(name, shards[name], reached.get(name, ""))
+            if not reading:
+                return
+            for name in sorted(reading):
+                stretch = next(reading[name], None)
+                if stretch is None:
+                    done.add(name)
+                    del reading[name]
+                    continue
+                reached.pop(name, None) if stretch.gap and not stretch.position else None
+                if stretch.position:
+                    reached[name] = stretch.position
+                yield Page(stretch.events, dict(reached), stretch.gap)
 
-    def _pages(self, shard: str, reached: Mapping[str, str]) -> Iterator[Page]:
-        iterator, gap = self._start(shard, reached.get(shard, ""))
+    def _stretches(self, name: str, shard: _Shard, position: str) -> Iterator[_Stretch]:
+        try:
+            yield from self._from(name, shard, position)
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] != _FORGOTTEN:
+                raise
+            log.error("feed.gap: shard %s has forgotten what follows %s", name, position)  # noqa: TRY400
+            yield _Stretch([], gap=True)
+            yield from self._from(name, shard, "")
+
+    def _from(self, name: str, shard: _Shard, position: str) -> Iterator[_Stretch]:
+        where = {"ShardIteratorType": "TRIM_HORIZON"}
+        if position:
+            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": position}
+        iterator: str | None = self._iterator(name, **where)
         empty = 0
-        while iterator is not None and empty < _EMPTY_PAGES:
+        while iterator is not None and (shard.closed or empty < _EMPTY_PAGES):
             answer = self._call("get_records", ShardIterator=iterator, Limit=1000)
             iterator, records = answer.get("NextShardIterator"), answer["Records"]
-            if records:
-                reached = {**reached, shard: records[-1]["dynamodb"]["SequenceNumber"]}
-                empty = 0
-            else:
-                empty += 1
+            empty = 0 if records else empty + 1
             if iterator is None:
-                reached = {**reached, shard: END}
-            if records or gap or iterator is None:
-                yield Page(list(_inserted(records)), reached, gap)
-                gap = False
-
-    def _start(self, shard: str, position: str) -> tuple[str | None, bool]:
-        """Where to begin, and whether something before it is forgotten."""
-        wanted = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": position}
-        if position:
-            try:
-                return self._iterator(shard, **wanted), False
-            except ClientError as exc:
-                if exc.response["Error"]["Code"] not in _FORGOTTEN:
-                    raise
-            log.error("feed.gap: shard %s has forgotten what follows %s", shard, position)
-        return self._iterator(shard, ShardIteratorType="TRIM_HORIZON"), bool(position)
+                yield _Stretch(list(_inserted(records)), END)
+            elif records:
+                yield _Stretch(list(_inserted(records)), records[-1]["dynamodb"]["SequenceNumber"])
 
     def _iterator(self, shard: str, **where: str) -> str:
         answer = self._call("get_shard_iterator", StreamArn=self._arn, ShardId=shard, **where)
         return str(answer["ShardIterator"])
 
-    def _shards(self) -> dict[str, str]:
-        """Shard -> its parent, or ""."""
-        found: dict[str, str] = {}
+    def _shards(self) -> dict[str, _Shard]:
+        found: dict[str, _Shard] = {}
         start: dict[str, str] = {}
         while True:
             described = self._call("describe_stream", StreamArn=self._arn, **start)["StreamDescription"]
-            found |= {shard["ShardId"]: shard.get("ParentShardId", "") for shard in described.get("Shards", ())}
+            for shard in described.get("Shards", ()):
+                ends = "EndingSequenceNumber" in shard.get("SequenceNumberRange", {})
+                found[shard["ShardId"]] = _Shard(shard.get("ParentShardId", ""), ends)
             last = described.get("LastEvaluatedShardId")
             if not last:
                 return found
@@ -94,19 +123,22 @@ class DynamoStream:
         try:
             return getattr(self._streams, name)(**request)
         except ClientError as exc:
-            if exc.response["Error"]["Code"] in _FORGOTTEN:
+            if exc.response["Error"]["Code"] == _FORGOTTEN:
                 raise
             raise TryAgain(f"the table's stream answered {exc.response['Error']['Code']}") from exc
         except BotoCoreError as exc:
             raise TryAgain(f"the table's stream cannot be reached: {type(exc).__name__}") from exc
 
 
-def _depth(shard: str, shards: Mapping[str, str]) -> tuple[int, str]:
-    """Parents first."""
-    depth, name = 0, shard
-    while (name := shards.get(name, "")) and depth < len(shards):
-        depth += 1
-    return depth, shard
+def _has_forgotten(positions: Positions, shards: Mapping[str, _Shard]) -> bool:
+    """Whether the stream no longer lists what was not read: a shard left midway, or one that was never seen."""
+    if not positions:
+        return False
+    midway = any(position != END and name not in shards for name, position in positions.items())
+    return midway or any(
+        shard.parent and not {name, shard.parent} & {*positions} and shard.parent not in shards
+        for name, shard in shards.items()
+    )
 
 
 def _inserted(records: list[dict[str, Any]]) -> Iterator[Event]:
