@@ -140,7 +140,7 @@ def test_buckets_are_private_and_encrypted():
 
 def test_what_users_keep_outlives_the_stack():
     """Deleting the stack deletes no event, no export and no archive."""
-    for name in ("EventsTable", "FeedsTable", "StoreBucket", "ExportsBucket", "FeedsBucket"):
+    for name in ("EventsTable", "FeedsTable", "NotificationsTable", "StoreBucket", "ExportsBucket", "FeedsBucket"):
         assert "Retain" == template().resources[name]["DeletionPolicy"]
         assert "Retain" == template().resources[name]["UpdateReplacePolicy"]
 
@@ -199,6 +199,10 @@ TABLE_CALLS = {
         *("GetItem", "PutItem", "UpdateItem"),  # the ledger
     },
     "ServeApiFunction": {"Query"},  # events, and who is who
+    "ServeNotificationsFunction": {  # all of NotificationsTable
+        *("BatchGetItem", "BatchWriteItem", "PartiQLUpdate", "PutItem", "Query", "UpdateItem"),  # what waits; evidence
+        *("DeleteItem", "GetItem"),  # logins, and batches that are out
+    },
     "WriteFeedFunction": {
         *("BatchGetItem", "BatchWriteItem", "PutItem", "Query", "UpdateItem"),  # FeedsTable; PutItem for the ledger too
         *("DescribeStream", "GetRecords", "GetShardIterator"),

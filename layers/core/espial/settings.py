@@ -127,6 +127,15 @@ class DeliverFeedSettings(Settings):
     store_bucket: str
     outgoing_network: str
 
+@dataclass(frozen=True, slots=True)
+class ServeNotificationsSettings(Settings):
+    """What serve_notifications reads."""
+
+    notifications_table: str
+    store_bucket: str
+    public_url: str
+
+
 
 @dataclass(frozen=True, slots=True)
 class WaitSettings(Settings):
