@@ -53,6 +53,10 @@ class FromColumn(BaseModel):
     column: Column
 
 
+EXECUTIONS_A_SERIES = 1_000_000
+"""With ten million contacts each, all ids stay below 2^53, which JSON keeps exactly."""
+
+
 class OnboardingDefinition(Definition):
     """One way of handing recipients to a platform: files under `onboarding/<name>/` of the exports bucket."""
 
@@ -66,6 +70,11 @@ class OnboardingDefinition(Definition):
     )
     system: Annotated[Words, Field(min_length=1, max_length=100)] = Field(
         default="RPI", description="The system that the file comes from."
+    )
+    series: Annotated[StrictInt, Field(ge=0, le=899)] = Field(
+        default=0,
+        description="Which millions its execution ids are of: onboardings for one `system` need one each, or two "
+        "executions, and contacts, would have one id.",
     )
     key: Column = Field(description="The column that holds the external id (PID).")
     columns: Mapping[Column, Attribute] = Field(
@@ -89,6 +98,10 @@ class OnboardingDefinition(Definition):
     encoding: str = Field(default="", description="Of text, as Python names it; default: UTF-8, or by its mark.")
     delimiter: Annotated[str, Field(max_length=1)] = Field(default="", description="Default: the one that fits.")
     enabled: StrictBool = Field(default=True, description="false: files are refused, what is under way is stopped.")
+
+    def channel_execution(self, number: int) -> int:
+        """The id of an execution outside of Espial: no other onboarding for the same system has it."""
+        return self.series * EXECUTIONS_A_SERIES + number
 
     @property
     def prefix(self) -> str:

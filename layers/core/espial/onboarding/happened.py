@@ -27,7 +27,7 @@ class Narrator:
         self._at = execution.file.modified_at.replace(microsecond=0)
         self._common = _present(
             {
-                "execution": execution.number,
+                "execution": of.channel_execution(execution.number),
                 "system": of.system,
                 "mode": of.mode,
                 "output": of.output,

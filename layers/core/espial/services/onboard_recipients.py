@@ -207,7 +207,9 @@ class _Run:
 
     def _go(self) -> Outcome:
         execution = self._held.execution
-        numbered = rows.read(self._of, self._container, execution.file.size, execution.number)
+        numbered = rows.read(
+            self._of, self._container, execution.file.size, self._of.channel_execution(execution.number)
+        )
         left = islice(numbered, execution.counts.rows, None)
         while stretch := list(islice(left, self._to.stretch_rows)):
             counts = self._held.execution.counts.plus(self._deal_with(stretch))
@@ -307,7 +309,7 @@ class _Sending:
 
     def _delivered(self, recipients: Sequence[Recipient]) -> list[Refusal | None]:
         """The platform's verdicts. A batch that is refused for nobody knows whose sake is sent in halves."""
-        batch = Batch(self.of, self.held.execution.number, recipients)
+        batch = Batch(self.of, self.of.channel_execution(self.held.execution.number), recipients)
         platform = onboarding.load(self.of.platform)
         request = platform.request(batch, self.to.secret(self.of))
         self._keep_pace()
