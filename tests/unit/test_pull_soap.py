@@ -161,7 +161,10 @@ def test_twelve_thousand_come_in_two_batches(world, client):
     assert {"delivered": 12_000} == {"delivered": list(world.outbox.states("shop").values()).count("delivered")}
 
 
-@pytest.mark.parametrize(("asked", "count"), [("1", 1), (" 3 ", 3), ("4", 4), ("10001", 5), ("99999999999", 5)])
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [("1", 1), (" 3 ", 3), ("4", 4), ("10001", 5), ("00000000002", 2), ("99999999999", 5)],
+)
 def test_as_many_as_asked_for(world, client, asked, count):
     """And never more than 10,000."""
     world.wait(*"abcde")

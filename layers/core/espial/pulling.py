@@ -197,7 +197,7 @@ def _body(request: Request, limit: int) -> bytes:
 
 def _token(request: Request) -> bytes:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip().encode() if scheme.lower() == "bearer" else b""
+    return token.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
 
 
 def _refusal(exc: Exception) -> Exception:

@@ -170,7 +170,7 @@ def parameters(call: Call, destination: PullDestination) -> Batched:
         raise BadField(problems)
     mode: Mode = "hold" if hold else "read" if read else "look"
     names = tuple(dict.fromkeys(filter(None, map(trigger, triggers))))
-    wanted = Wanted(limit=min(int(digits[:9]), MOST), triggers=names, mode=mode, newest_first=newest_first)
+    wanted = Wanted(limit=min(int(digits.lstrip("0")[:9]), MOST), triggers=names, mode=mode, newest_first=newest_first)
     return Batched(wanted, custom_fields, plain)
 
 
