@@ -127,9 +127,9 @@ def test_a_test_that_is_named_exists(page: Path) -> None:
 
 
 def test_each_guarantee_names_its_tests() -> None:
-    """None of the six stands in the README without a test."""
+    """None stands in the README without a test."""
     rows = re.findall(r"^\| (\d) \|.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert list("123456") == rows
+    assert list("12345678") == rows
     assert len(_named_tests(ROOT / "README.md")) >= len(rows)
 
 
