@@ -156,6 +156,21 @@ class FakeOutbox:
         return "delivered" if one.state == "waiting" and self._consumed(one.lease) else one.state
 
 
+class FakeFirsts:
+    """`Firsts`."""
+
+    def __init__(self, call: Call = lambda: None) -> None:
+        self.known: dict[str, str] = {}
+        self._call = call
+
+    def first(self, events: Mapping[str, str], *, now: datetime) -> set[str]:
+        for key, event_id in events.items():
+            self._call()
+            self.known.setdefault(key, event_id)
+        self._call()
+        return {key for key, event_id in events.items() if self.known[key] == event_id}
+
+
 class FakeEvidence:
     """`Evidence`."""
 

@@ -34,7 +34,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
             handled[record["messageId"]] = _run(record)
         except Exception as exc:  # noqa: BLE001  each message stands for itself; this one comes again
             failures[record["messageId"]] = exc
-    failures |= note_arrived(wiring.ledger(settings.events_table), handled, datetime.now(UTC))
+    failures |= note_arrived(wiring.ledger(settings.events_table), "run_triggers", handled, datetime.now(UTC))
     metrics.add_metric("events.handled", MetricUnit.Count, len(event["Records"]) - len(failures))
     log_failures("event.retried", failures)
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failures]}

@@ -14,9 +14,9 @@ import pytest
 from espial.notifications.outbox import Attempt, Health, Outbox, Taken
 from espial.stores.aws_http import AwsClient
 from espial.stores.light_sdk import LightClient
-from espial.stores.notifications_table import ConditionsTable, EvidenceTable, OutboxTable
+from espial.stores.notifications_table import ConditionsTable, EvidenceTable, FirstsTable, OutboxTable
 from tests.builders import NOON, an_event
-from tests.notifying import FakeConditions, FakeEvidence, FakeOutbox, a_notification
+from tests.notifying import FakeConditions, FakeEvidence, FakeFirsts, FakeOutbox, a_notification
 
 MINUTE = timedelta(minutes=1)
 SOON = NOON + 5 * MINUTE
@@ -283,6 +283,14 @@ def test_two_readers_that_crash_have_each_exactly_once(two):
             now += timedelta(seconds=20)
     assert readers[0].acknowledged + readers[1].acknowledged == Counter(one.id for one in put)
     assert two[0].waiting("crm") == 0
+
+
+@pytest.mark.parametrize("kind", ["fake", *CLOUDS[:2]])
+def test_the_first_of_a_kind_stays_the_first(kind, request):
+    firsts = FakeFirsts() if kind == "fake" else FirstsTable(client_of(kind, request), "notifications")
+    assert firsts.first({"a": "1", "b": "1"}, now=NOON) == {"a", "b"}
+    assert firsts.first({"a": "2", "b": "1", "c": "2"}, now=LATER) == {"b", "c"}
+    assert firsts.first({}, now=NOON) == set()
 
 
 def an_attempt(number: int, **fields: Any) -> Attempt:

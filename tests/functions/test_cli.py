@@ -15,6 +15,7 @@ from espial.cli.app import app
 from espial.events import Campaign, Link
 from espial.exports.files import ExportFile
 from espial.exports.notices import parse
+from espial.ledger import CONSUMERS
 from espial.ports import Quarantined
 from espial.services.ledger import note_arrived, note_deliveries, note_published
 from espial.services.recorder import Outcome, Tally
@@ -243,7 +244,8 @@ def balanced(cloud, espial):
     tally.count("delivery-1", Outcome("sendgrid", "main", "quarantined", "missing_event"))
     note_deliveries(ledger, [a_delivery(received_at=received_at)], tally, received_at)
     note_published(ledger, [(first, "published"), (second, "published")], received_at)
-    note_arrived(ledger, {"m-1": first}, received_at)
+    for consumer in CONSUMERS:
+        note_arrived(ledger, consumer, {"m-1": first}, received_at)
     return received_at, second.event_id
 
 

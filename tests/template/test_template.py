@@ -212,6 +212,7 @@ TABLE_CALLS = {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
         *("GetItem", "UpdateItem", "Query", "BatchWriteItem"),  # executions and recipients, in a table of their own
     },
+    "RouteNotificationsFunction": {"BatchGetItem", "PartiQLInsert", "PutItem"},  # what waits; PutItem for the ledger
     "RunTriggersFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
         *("GetItem", "PutItem", "Query"),  # people, runs, decisions

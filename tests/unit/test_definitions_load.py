@@ -202,8 +202,8 @@ BAD = [
         id="unknown folder",
     ),
     pytest.param(
-        {"destinations/a.yaml": "a: 1"},
-        ["destinations/a.yaml: destinations/ cannot be applied yet"],
+        {"campaigns/a.yaml": "a: 1"},
+        ["campaigns/a.yaml: campaigns/ cannot be applied yet"],
         id="reserved folder",
     ),
     pytest.param({"notes.txt": "a"}, ["notes.txt: stray file"], id="stray file"),
@@ -215,7 +215,7 @@ BAD = [
     pytest.param(
         {"stages/local.yaml": "templates:\n  hello:\n    subject: x\n"},
         [
-            "stages/local.yaml:1: templates: a stage may change connections, feeds, layouts, onboardings, providers, triggers"
+            "stages/local.yaml:1: templates: a stage may change connections, destinations, feeds, layouts, onboardings, providers, triggers"
         ],
         id="overlay of a kind that has none",
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from espial.ledger import balances, plain
+from espial.ledger import CONSUMERS, balances, plain
 from espial.services.ledger import note_arrived, note_published
 from tests.exporting import KINDS, NOW, World
 from tests.unit.test_export_kills import (
@@ -23,7 +23,8 @@ def balance(world: World) -> list[dict[str, Any]]:
     """What the ledger says once the stream and the bus have carried everything."""
     events = world.events()
     note_published(world.balance, [(event, "published") for event in events], NOW)
-    note_arrived(world.balance, {event.event_id: event for event in events}, NOW)
+    for consumer in CONSUMERS:
+        note_arrived(world.balance, consumer, {event.event_id: event for event in events}, NOW)
     hours = sorted(world.balance.kept)
     return [plain(one, NOW) for hour in hours for one in balances(hour, lambda hour=hour: world.balance.sheets(hour))]  # type: ignore[misc]
 

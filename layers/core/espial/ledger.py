@@ -25,7 +25,7 @@ from zlib import crc32
 
 import msgspec
 
-CONSUMERS = ("run_triggers",)
+CONSUMERS = ("run_triggers", "route_notifications")
 """Whom every published event goes to, by the rules of the template."""
 
 FED_BY = "feed:"
@@ -298,8 +298,8 @@ class _Book:
         balance.differ("unexplained", len(strangers), strangers)
         for consumer in CONSUMERS:
             balance.routed[consumer] += len(ids[consumer])
-            lost = ids["published"] - ids[consumer]
-            balance.differ("unrouted", len(lost), lost)
+        lost = ids["published"] - set[str].intersection(*(ids[consumer] for consumer in CONSUMERS))
+        balance.differ("unrouted", len(lost), lost)
         self._close_feeds(balance, recorded)
 
     def _close_feeds(self, balance: Balance, recorded: set[str]) -> None:

@@ -99,6 +99,15 @@ class OnboardRecipientsSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteNotificationsSettings(Settings):
+    """What route_notifications reads."""
+
+    events_table: str
+    notifications_table: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
 class WriteFeedSettings(Settings):
     """What write_feed reads; `events_stream` is the ARN of EventsTable's stream."""
 
@@ -119,15 +128,6 @@ class ServeApiSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliverFeedSettings(Settings):
-    """What deliver_feed reads; `outgoing_network` is `public` or `loopback`."""
-
-    feeds_table: str
-    feeds_bucket: str
-    store_bucket: str
-    outgoing_network: str
-
-@dataclass(frozen=True, slots=True)
 class ServeNotificationsSettings(Settings):
     """What serve_notifications reads."""
 
@@ -135,6 +135,15 @@ class ServeNotificationsSettings(Settings):
     store_bucket: str
     public_url: str
 
+
+@dataclass(frozen=True, slots=True)
+class DeliverFeedSettings(Settings):
+    """What deliver_feed reads; `outgoing_network` is `public` or `loopback`."""
+
+    feeds_table: str
+    feeds_bucket: str
+    store_bucket: str
+    outgoing_network: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import typer
 from espial.cli import stores
 from espial.cli.output import dump, say, table
 from espial.cli.stack import Failed, Stack
-from espial.ledger import Balance, balances, hour_of, plain
+from espial.ledger import CONSUMERS, Balance, balances, hour_of, plain
 
 FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d"]
 AT_MOST = timedelta(days=35)
@@ -89,6 +89,6 @@ def _row(balance: Balance) -> list[str]:
         balance.quarantined.total(),
         balance.published,
         balance.off.total(),
-        balance.routed.total(),
+        min(balance.routed[consumer] for consumer in CONSUMERS),
     )
     return [f"{balance.hour:%m-%d %Hh}", balance.source, *(f"{number:,}" for number in numbers)]

@@ -16,6 +16,7 @@ from espial.definitions.problems import meant, problems_of
 from espial.definitions.reading import Document
 from espial.errors import InvalidDefinition
 from espial.feeds.definition import FeedDefinition, LayoutDefinition, built_in
+from espial.notifications.definition import DestinationDefinition, rivals
 from espial.onboarding.definition import OnboardingDefinition
 from espial.own_events import PLATFORM as OURS
 from espial.templates.compile import compile_template
@@ -23,6 +24,7 @@ from espial.triggers.definition import Trigger
 
 MODELS: Mapping[str, type[BaseModel]] = {
     "connections": ConnectionDefinition,
+    "destinations": DestinationDefinition,
     "feeds": FeedDefinition,
     "layouts": LayoutDefinition,
     "onboardings": OnboardingDefinition,
@@ -31,7 +33,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
 }
 """Folder -> what each of its `<name>.yaml` files must be."""
 
-RESERVED = ("campaigns", "destinations")
+RESERVED = ("campaigns",)
 """Folders that later kinds will use; nothing may lie in them yet."""
 
 FOLDERS = (*MODELS, "templates", "stages")
@@ -42,6 +44,7 @@ class Definitions:
     """Everything under definitions/ for one stage, checked and cross-checked, by name."""
 
     connections: dict[str, ConnectionDefinition] = field(default_factory=dict)
+    destinations: dict[str, DestinationDefinition] = field(default_factory=dict)
     feeds: dict[str, FeedDefinition] = field(default_factory=dict)
     layouts: dict[str, LayoutDefinition] = field(default_factory=dict)
     onboardings: dict[str, OnboardingDefinition] = field(default_factory=dict)
@@ -213,6 +216,12 @@ class _Loading:
                 self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider))
         for name, feed in definitions.feeds.items():
             self._check_feed(self.documents["feeds", name], feed)
+        for name, destination in definitions.destinations.items():
+            self._check_connections(self.documents["destinations", name], ("connections",), destination)
+        for name, other, shared in rivals(definitions.destinations):
+            file = self.root / "destinations" / f"{other}.yaml"
+            what = f"{file} tells of {shared} for the same profile already; write `several: true` if both shall"
+            self.problems.append(self.documents["destinations", name].problem(("on",), what))
 
     def _check_feed(self, document: Document, feed: FeedDefinition) -> None:
         """A feed's layouts must exist, one of each kind, and the connections that it names must, too."""
@@ -221,9 +230,12 @@ class _Loading:
             if layout not in layouts:
                 what = f"no layout named {layout!r}{meant(layout, layouts)}"
                 self.problems.append(document.problem(("layouts", number), what))
+        self._check_connections(document, ("connections", "systems", "business_units", "sends"), feed)
+
+    def _check_connections(self, document: Document, fields: tuple[str, ...], definition: BaseModel) -> None:
         reporting = {name for kind, name in self.documents if kind in ("connections", "onboardings")} | {OURS}
-        for field_name in ("connections", "systems", "business_units", "sends"):
-            for connection in getattr(feed, field_name):
+        for field_name in fields:
+            for connection in getattr(definition, field_name):
                 if connection not in reporting:
                     what = f"no connection or onboarding named {connection!r}{meant(connection, reporting)}"
                     self.problems.append(document.problem((field_name,), what))

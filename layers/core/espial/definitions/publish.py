@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from espial.definitions.load import Definitions
 from espial.feeds.definition import LayoutDefinition, built_in
 
-KINDS = ("connections", "feeds", "layouts", "onboardings", "providers", "templates", "triggers")
+KINDS = ("connections", "destinations", "feeds", "layouts", "onboardings", "providers", "templates", "triggers")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def bundle(definitions: Definitions) -> Bundle:
     """Everything as the functions read it; pure, so equal input gives an equal version."""
     content: dict[str, Any] = {
         "connections": {name: item.published() for name, item in definitions.connections.items()},
+        "destinations": {name: item.published() for name, item in definitions.destinations.items()},
         "feeds": {name: item.published() for name, item in definitions.feeds.items()},
         "layouts": {name: item.published() for name, item in _layouts(definitions).items()},
         "onboardings": {name: item.published() for name, item in definitions.onboardings.items()},

@@ -138,6 +138,14 @@ class Outbox(Protocol):
         ...
 
 
+class Firsts(Protocol):
+    """Which event of its kind came first: each is asked for once, and answered the same whenever it is asked again."""
+
+    def first(self, events: Mapping[str, str], *, now: datetime) -> set[str]:
+        """Of key -> event id the keys that are this event's; a key that nobody had is from now on. Kept 30 days."""
+        ...
+
+
 class Evidence(Protocol):
     """What was tried. Kept 30 days."""
 

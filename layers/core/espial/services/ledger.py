@@ -142,10 +142,10 @@ def note_published(ledger: Ledger, said: Iterable[tuple[Event, str]], now: datet
     return {}
 
 
-def note_arrived(ledger: Ledger, handled: Mapping[str, Event], now: datetime) -> dict[str, Exception]:
-    """Note message id -> event that run_triggers has dealt with; message id -> why it has to come again."""
+def note_arrived(ledger: Ledger, consumer: str, handled: Mapping[str, Event], now: datetime) -> dict[str, Exception]:
+    """Note message id -> event that one of `CONSUMERS` has dealt with; message id -> why it has to come again."""
     try:
-        ledger.note(of_events(ROUTE, ((event, "run_triggers") for event in handled.values()), now))
+        ledger.note(of_events(ROUTE, ((event, consumer) for event in handled.values()), now))
     except TryAgain as exc:
         return dict.fromkeys(handled, exc)
     return {}

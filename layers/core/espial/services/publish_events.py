@@ -11,6 +11,7 @@ import msgspec
 
 from espial import events
 from espial.events import Event
+from espial.notifications import triggers as notifications
 from espial.people import TELLING
 from espial.ports import EventBus
 
@@ -44,11 +45,11 @@ REFRESH_SECONDS = 30.0
 
 
 def wanted_by(definitions: Mapping[str, Any]) -> frozenset[str]:
-    """The event types that something behind the bus wants: starts and ends of runs, and what tells of a person."""
+    """What something behind the bus wants: starts and ends of runs, what tells of a person, what is notified of."""
     triggers = definitions.get("triggers", {}).values()
     starts = {kind for trigger in triggers for kind in trigger["on"]}
     ends = {ending["event"] for trigger in triggers for ending in trigger.get("exit_on", ())}
-    return frozenset(TELLING | starts | ends)
+    return frozenset(TELLING | starts | ends) | notifications.wanted(definitions)
 
 
 class Wanted:

@@ -5,6 +5,7 @@ N#<destination>#<shard>     <id>             a notification; `waits` (its pk) an
 L#<lease>                   LEASE            a lease: open, consumed or over
 A#<destination>             <time>#<id>      an attempt, 30 days
 H#<destination>             HEALTH, WORKER   how the destination is, and who works for it
+F#<key>                     FIRST            the first event of a kind, 30 days
 
 A notification changes only while its `lease` is what it was read with, and each change gives it another: so reading
 from the index, which lags a little, takes nothing twice. Whose lease was consumed counts as delivered, and is
@@ -54,6 +55,42 @@ class _Table:
     def __init__(self, dynamodb: Any, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._items = ConditionalTable(dynamodb, table, "NotificationsTable")
         self._sleep = sleep
+
+    def _write(self, statements: Mapping[Key, Item]) -> set[Key]:
+        """Do them all; which of them the table refused because it is otherwise by now. No outcome is left open."""
+        refused = set()
+        left = list(statements.items())
+        for attempt in self._attempts():
+            again = []
+            for some in batches(left, count=STATEMENTS_A_CALL):
+                asked = [statement for _, statement in some]
+                answers = self._items.call("batch_execute_statement", Statements=asked)["Responses"]
+                for (key, statement), answer in zip(some, answers, strict=True):
+                    code = answer.get("Error", {}).get("Code")
+                    if code in _REFUSED:
+                        refused.add(key)
+                    elif code:
+                        again.append((key, statement))
+            if not again:
+                break
+            left = again
+            self._pause(attempt)
+        return refused
+
+    def _read(self, keys: Collection[Key]) -> dict[Key, Item]:
+        """The items that there are, read consistently."""
+        found: dict[Key, Item] = {}
+        for some in batches(keys, count=KEYS_A_CALL):
+            wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in some]
+            for attempt in self._attempts():
+                asked = {self._items.name: {"Keys": wanted, "ConsistentRead": True}}
+                answer = self._items.call("batch_get_item", RequestItems=asked)
+                found |= {_key_of(item): item for item in answer["Responses"].get(self._items.name, ())}
+                wanted = answer.get("UnprocessedKeys", {}).get(self._items.name, {}).get("Keys", [])
+                if not wanted:
+                    break
+                self._pause(attempt)
+        return found
 
     def _attempts(self) -> Iterator[int]:
         yield from range(ATTEMPTS)
@@ -298,41 +335,23 @@ class OutboxTable(_Table):
     def _settled(self, key: Key, lease: str, state: State) -> Item:
         return _statement(self._settle, {"S": state}, *_condition(key, lease))
 
-    def _write(self, statements: Mapping[Key, Item]) -> set[Key]:
-        """Do them all; which of them the table refused because it is otherwise by now. No outcome is left open."""
-        refused = set()
-        left = list(statements.items())
-        for attempt in self._attempts():
-            again = []
-            for some in batches(left, count=STATEMENTS_A_CALL):
-                asked = [statement for _, statement in some]
-                answers = self._items.call("batch_execute_statement", Statements=asked)["Responses"]
-                for (key, statement), answer in zip(some, answers, strict=True):
-                    code = answer.get("Error", {}).get("Code")
-                    if code in _REFUSED:
-                        refused.add(key)
-                    elif code:
-                        again.append((key, statement))
-            if not again:
-                break
-            left = again
-            self._pause(attempt)
-        return refused
 
-    def _read(self, keys: Collection[Key]) -> dict[Key, Item]:
-        """The items that there are, read consistently."""
-        found: dict[Key, Item] = {}
-        for some in batches(keys, count=KEYS_A_CALL):
-            wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in some]
-            for attempt in self._attempts():
-                asked = {self._items.name: {"Keys": wanted, "ConsistentRead": True}}
-                answer = self._items.call("batch_get_item", RequestItems=asked)
-                found |= {_key_of(item): item for item in answer["Responses"].get(self._items.name, ())}
-                wanted = answer.get("UnprocessedKeys", {}).get(self._items.name, {}).get("Keys", [])
-                if not wanted:
-                    break
-                self._pause(attempt)
-        return found
+class FirstsTable(_Table):
+    """The table behind `Firsts`."""
+
+    def __init__(self, dynamodb: Any, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        super().__init__(dynamodb, table, sleep)
+        self._put = f"INSERT INTO \"{table}\" VALUE {{'pk': ?, 'sk': ?, 'event': ?, 'ttl': ?}}"
+
+    def first(self, events: Mapping[str, str], *, now: datetime) -> set[str]:
+        """See `Firsts.first`."""
+        ids = {(f"F#{key}", "FIRST"): event_id for key, event_id in events.items()}
+        ttl = _ttl(now + KEPT)
+        refused = self._write(
+            {key: _statement(self._put, {"S": key[0]}, {"S": key[1]}, {"S": of}, ttl) for key, of in ids.items()}
+        )
+        theirs = {key for key, item in self._read(refused).items() if item["event"]["S"] != ids[key]}
+        return {pk.removeprefix("F#") for pk, _ in ids.keys() - theirs}
 
 
 class EvidenceTable(_Table):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from espial.errors import Refused, TryAgain
+from espial.notifications.definition import DestinationDefinition, readable
 from espial.triggers.definition import Trigger
 
 MAX_AGE = timedelta(seconds=30)
@@ -40,6 +41,7 @@ class PublishedTemplates:
         self._templates: dict[str, Mapping[str, Any]] = {}
         self._trigger = cache(self._parse)
         self._readable: list[Trigger] | None = None
+        self._destinations: list[DestinationDefinition] | None = None
 
     def trigger(self, name: str) -> Trigger | None:
         """See `ports.Published.trigger`. Raises pydantic.ValidationError for one that this version cannot read."""
@@ -69,6 +71,15 @@ class PublishedTemplates:
         """An onboarding's settings (definitions/onboardings/); None when there is no such onboarding (any more)."""
         settings: Mapping[str, Any] | None = self._fresh(("onboardings", name)).get("onboardings", {}).get(name)
         return settings
+
+    def destinations(self) -> list[DestinationDefinition]:
+        """The destinations in force; one that this version cannot read must not take the others away."""
+        active = self._fresh()
+        if self._destinations is None:
+            self._destinations, unreadable = readable(active.get("destinations", {}))
+            for name in unreadable:
+                log.error("destination.unreadable: %s", name)
+        return self._destinations
 
     def template(self, name: str) -> Mapping[str, Any]:
         """See `ports.Published.template`. A template's name in the store is its hash, so a copy never ages."""
@@ -104,6 +115,6 @@ class PublishedTemplates:
                 raise TryAgain("no definitions were applied yet", after=30)
             if active["version"] != self._active.get("version"):
                 self._trigger.cache_clear()
-                self._readable = None
+                self._readable = self._destinations = None
             self._active, self._read_at = active, now
         return self._active

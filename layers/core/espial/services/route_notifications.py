@@ -1,0 +1,113 @@
+"""Events from the bus -> what waits for each destination. Putting is conditional, so an event may come again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from espial import events
+from espial.events import Event
+from espial.notifications.definition import DestinationDefinition
+from espial.notifications.outbox import Firsts, Notification, Outbox
+from espial.notifications.triggers import fired
+from espial.triggers import cel
+from espial.vocabulary import EventType
+
+Tally = Counter[tuple[str, str]]
+"""(destination, trigger) -> notifications."""
+
+_OPEN = frozenset({"OPEN", EventType.OPENED.value})
+
+
+@dataclass(slots=True)
+class Routed:
+    """What became of a batch of messages, by their ids."""
+
+    happened: dict[str, Event] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Router:
+    """The ports of this use-case."""
+
+    outbox: Outbox
+    firsts: Firsts
+
+    def route_messages(
+        self, bodies: Mapping[str, str], destinations: Iterable[DestinationDefinition], now: datetime
+    ) -> Routed:
+        """As `route`, for messages of the queue by id; each that fails comes again by itself or with the rest."""
+        done = Routed()
+        for message, body in bodies.items():
+            try:
+                done.happened[message] = msgspec.convert(json.loads(body)["detail"], Event)
+            except (ValueError, KeyError, TypeError) as exc:
+                done.failures[message] = exc
+        try:
+            done.tally = self.route(list(done.happened.values()), destinations, now)
+        except Exception as exc:  # noqa: BLE001  what is put already is put once all the same
+            done.failures |= dict.fromkeys(done.happened, exc)
+            done.happened.clear()
+        return done
+
+    def route(self, happened: Sequence[Event], destinations: Iterable[DestinationDefinition], now: datetime) -> Tally:
+        """Have each event wait for whom it concerns. Raises TryAgain when the store is away."""
+        live = [event for event in happened if event.mode != "backfill"]
+        found: list[Notification] = []
+        for destination in destinations:
+            mine = [event for event in live if destination.hears(event.connection)]
+            mine += self._implied(destination, mine, now)
+            for event in mine:
+                names = fired(event, destination.on)
+                if names and _holds(destination, event):
+                    found += [
+                        Notification(destination=destination.name, event=event, trigger=name, put_at=now, due=now)
+                        for name in names
+                    ]
+        self.outbox.put(found)
+        return Counter((one.destination, one.trigger) for one in found)
+
+    def _implied(self, destination: DestinationDefinition, mine: Sequence[Event], now: datetime) -> list[Event]:
+        """The open behind each click that comes before any open of its message (B9), with an id of its own."""
+        if not _OPEN & {*destination.on}:
+            return []
+        seen = [event for event in mine if event.type in (EventType.OPENED, EventType.CLICKED)]
+        by_message: dict[str, Event] = {}
+        for event in sorted(seen, key=lambda event: event.type is EventType.CLICKED):
+            by_message.setdefault(f"{destination.name}#{_message(event)}", event)
+        first = self.firsts.first({key: event.event_id for key, event in by_message.items()}, now=now)
+        clicks = [by_message[key] for key in sorted(first) if by_message[key].type is EventType.CLICKED]
+        return [_open_of(click) for click in clicks]
+
+
+def _open_of(click: Event) -> Event:
+    return msgspec.structs.replace(
+        click,
+        event_id=events.event_id(click.occurred_at, f"open behind/{click.event_id}"),
+        type=EventType.OPENED,
+        link=None,
+        properties={**click.properties, "derived": True},
+    )
+
+
+def _message(event: Event) -> str:
+    """Which message it is about, as far as events tell; each by itself where they do not."""
+    person, campaign = event.person, event.campaign
+    who = person.email or person.phone or person.external_id or person.source_contact_id
+    what = campaign and (campaign.dispatch_id or campaign.id or campaign.journey_id)
+    if who and what:
+        return events.fingerprint([event.connection, what, who])
+    return event.message_id or event.event_id
+
+
+def _holds(destination: DestinationDefinition, event: Event) -> bool:
+    if destination.when == "true":
+        return True
+    return bool(cel.Scope((destination.when,), {"event": cel.plain(event)}).holds(destination.when).value)
