@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 
 import pytest
 
 from espial.errors import EspialError, TryAgain
 from espial.stores import credentials as credentials_module
-from espial.stores.aws_http import AwsClient, AwsError, Stored, configured_endpoint
+from espial.stores.aws_http import AwsClient, AwsError, Limits, Stored, configured_endpoint
 from espial.stores.credentials import ContainerCredentials, EnvironmentCredentials, find_credentials
 from espial.stores.sigv4 import Credentials
 from tests.loopback import Canned, loopback
@@ -139,17 +143,40 @@ def test_a_long_unused_connection_is_not_trusted(client, monkeypatch):
     assert 2 == len({seen.peer for seen in server.seen})
 
 
-def test_a_silent_server_costs_no_more_than_the_budget(client, monkeypatch):
+def test_a_silent_server_costs_no_more_than_the_budget(client):
     """The whole call, retries included, ends within its budget."""
-    monkeypatch.setattr("espial.stores.aws_http.BUDGET_SECONDS", 0.4)
     with loopback(Canned(503, b"")) as server:
-        one = client(server)
+        one = client(server, limits=Limits(call=0.4))
         one._sleep = lambda _: time.sleep(0.25)
         started = time.monotonic()
         with pytest.raises(TryAgain):
             one.json("A.B", {})
     assert 1.0 > time.monotonic() - started
     assert 2 == len(server.seen)
+
+
+@pytest.mark.parametrize(("seconds", "arrives"), [(0.1, False), (10.0, True)])
+def test_a_large_body_has_the_time_that_its_client_is_given(client, seconds, arrives):
+    """Who takes it slowly is waited for that long."""
+    body = bytes(20_000_000)  # more than the buffers between hold
+
+    def take(listening: socket.socket) -> int:
+        with listening.accept()[0] as taken:
+            time.sleep(0.5)
+            left = len(body)
+            while left > 0 and (got := taken.recv(1 << 20)):
+                left -= len(got)
+            if left <= 0:
+                taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            return left
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        left = pool.submit(take, listening)
+        server = SimpleNamespace(url=f"http://127.0.0.1:{listening.getsockname()[1]}")
+        one = client(server, "s3", limits=Limits(seconds, seconds))
+        with nullcontext() if arrives else pytest.raises(TryAgain, match="TimeoutError"):
+            one.put("bucket", "large.csv", body)
+        assert arrives == (left.result() <= 0)
 
 
 @pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "InvalidSignatureException"])

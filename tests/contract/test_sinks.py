@@ -18,13 +18,17 @@ from urllib.parse import unquote
 import asyncssh
 import pytest
 
+from espial import wiring
+from espial.answers import Answer
 from espial.errors import Refused, TryAgain
-from espial.feeds.definition import HttpSink, SftpSink
+from espial.feeds.definition import BucketSink, HttpSink, SftpSink
 from espial.feeds.files import Sink
+from espial.services.deliver_feed import MARGIN_MS
+from espial.settings import DeliverFeedSettings
 from espial.sinks.bucket import BucketFolder
 from espial.sinks.http import HttpUpload
 from espial.sinks.sftp import SftpDrop
-from espial.stores.aws_http import AwsClient
+from espial.stores.aws_http import LARGE, READ_SECONDS, AwsClient
 from espial.stores.guarded_http import GuardedHttp
 from espial.stores.sigv4 import Credentials
 from local import cloud as local_cloud
@@ -38,6 +42,10 @@ ROWS = b"sor_name,client_campaign_event_id\nBraze,1\n" * 20_000
 """Large enough to be cut in many places: more than three pieces of an SFTP client."""
 
 LOOPBACK = GuardedHttp("loopback")
+
+
+def ample() -> float:
+    return 600.0
 
 
 @dataclass
@@ -159,18 +167,25 @@ def http_place(_request, _folder, stack) -> Place:
 
     def opened(port: int) -> Any:
         to = HttpSink(kind="http", url=f"http://127.0.0.1:{port}/in/{{name}}")
-        return closing(_Closing(HttpUpload(to, LOOPBACK, lambda: b"token-1", lambda: NOON)))
+        return closing(_Closing(HttpUpload(to, LOOPBACK, lambda: b"token-1", lambda: NOON, ample)))
 
     return Place(opened, lambda: set(receiver.files), receiver.files.__getitem__, receiver.port)
 
 
-def drop(port: int, host_key: str, secret: bytes = PASSWORD.encode(), seconds: float = 10, **fields: Any) -> Any:
+def drop(
+    port: int,
+    host_key: str,
+    secret: bytes = PASSWORD.encode(),
+    seconds: float = 10,
+    seconds_left: Callable[[], float] = ample,
+    **fields: Any,
+) -> Any:
     to = SftpSink(
         kind="sftp",
         **{"host": "127.0.0.1", "port": port, "user": USER, "directory": "/in", "host_key": host_key, **fields},
         secret="secretsmanager:espial/cdp-sftp",
     )
-    return closing(SftpDrop(to, lambda: secret, LOOPBACK.dial, seconds))
+    return closing(SftpDrop(to, lambda: secret, LOOPBACK.dial, seconds_left, seconds))
 
 
 def sftp_place(_request, folder, stack, *, extensions: bool = True) -> Place:
@@ -393,6 +408,18 @@ def test_a_server_that_falls_silent_is_left(server):
     assert not [path for path in (server.folder / "in").iterdir() if not path.name.startswith(".")]
 
 
+def test_a_server_that_is_too_slow_is_left_in_time(server):
+    """Each of its answers comes within the limit for one, and yet the file would never be there before the end."""
+    server.before = lambda name, _path: asyncio.sleep(0.1 if name == "write" else 0)
+    with (
+        pytest.raises(TryAgain, match="too slow") as caught,
+        drop(server.port, server.host_key, seconds_left=lambda: 1.0) as sink,
+    ):
+        sink.put("a.csv", ROWS * 10)
+    assert f"{len(ROWS * 10)} bytes" in str(caught.value)
+    assert not (server.folder / "in/a.csv").exists()
+
+
 def test_who_does_not_answer_at_all_is_tried_again():
     """Nobody listens, or somebody who says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -415,7 +442,7 @@ def test_after_a_failure_the_same_sink_works_again(server):
 def test_a_private_address_is_not_called():
     """A definition must not lead into the stack's own network."""
     to = SftpSink(kind="sftp", host="127.0.0.1", user=USER, secret="ssm:/espial/x", host_key=another_key())
-    with closing(SftpDrop(to, lambda: b"x", GuardedHttp().dial)) as sink, pytest.raises(Refused) as caught:
+    with closing(SftpDrop(to, lambda: b"x", GuardedHttp().dial, ample)) as sink, pytest.raises(Refused) as caught:
         sink.put("a.csv", b"1\n")
     assert "address_not_public" == caught.value.reason
 
@@ -427,8 +454,8 @@ def test_a_request_says_what_it_holds():
     """Name, kind, length, hash and who sends it."""
     with loopback(Canned(204)) as server:
         to = HttpSink(kind="http", url=f"{server.url}/in/{{name}}?full=1", method="POST")
-        HttpUpload(to, LOOPBACK, lambda: b"token-1", lambda: NOON).put("a b.csv", b"1\n")
-        HttpUpload(to, LOOPBACK, None, lambda: NOON).put("a.parquet", b"1\n")
+        HttpUpload(to, LOOPBACK, lambda: b"token-1", lambda: NOON, ample).put("a b.csv", b"1\n")
+        HttpUpload(to, LOOPBACK, None, lambda: NOON, ample).put("a.parquet", b"1\n")
     first, second = server.seen
     assert ("POST", "/in/a%20b.csv?full=1", b"1\n") == (first.method, first.path, first.body)
     assert {
@@ -442,6 +469,24 @@ def test_a_request_says_what_it_holds():
     assert "application/vnd.apache.parquet" == second.headers["content-type"]
 
 
+@pytest.mark.parametrize(
+    ("size", "left", "seconds"),
+    [(0, 900.0, 60.0), (10_000_000, 900.0, 160.0), (200_000_000, 900.0, 300.0), (2, 90.0, 30.0), (2, -1.0, 1.0)],
+)
+def test_a_large_file_may_take_longer_but_not_longer_than_there_is_time(size, left, seconds):
+    """Connecting, sending and the answer may each take that long."""
+    given = []
+
+    class Way:
+        def request(self, _method: str, _url: str, _headers: Any, _body: bytes, seconds: float) -> Answer:
+            given.append(seconds)
+            return Answer(201)
+
+    to = HttpSink(kind="http", url="http://127.0.0.1/{name}")
+    HttpUpload(to, Way(), None, lambda: NOON, lambda: left).put("a.csv", bytes(size))
+    assert [seconds] == given
+
+
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 507])
 @pytest.mark.parametrize(
     ("asked", "after"), [(None, 1), ("7", 7), ("Fri, 20 Nov 2026 12:00:30 GMT", 30), ("soon", 1), ("999999", 900)]
@@ -451,7 +496,7 @@ def test_what_may_pass_is_tried_again_when_the_receiver_says(status, asked, afte
     with loopback(Canned(status, headers={"retry-after": asked} if asked else {})) as server:
         to = HttpSink(kind="http", url=f"{server.url}/{{name}}")
         with pytest.raises(TryAgain) as caught:
-            HttpUpload(to, LOOPBACK, None, lambda: NOON).put("a.csv", b"1\n")
+            HttpUpload(to, LOOPBACK, None, lambda: NOON, ample).put("a.csv", b"1\n")
     assert after == caught.value.after
 
 
@@ -461,11 +506,21 @@ def test_what_will_not_pass_is_refused_with_its_status(status):
     with loopback(Canned(status, headers={"location": "http://127.0.0.1:1/"})) as server:
         to = HttpSink(kind="http", url=f"{server.url}/{{name}}")
         with pytest.raises(Refused) as caught:
-            HttpUpload(to, LOOPBACK, None, lambda: NOON).put("a.csv", b"1\n")
+            HttpUpload(to, LOOPBACK, None, lambda: NOON, ample).put("a.csv", b"1\n")
     assert f"http_{status}" == caught.value.reason
 
 
 # -- bucket
+
+
+def test_a_bucket_has_more_time_for_a_file_than_for_a_small_call(monkeypatch):
+    """The receivers' limit of 5 seconds covers the whole of a body: a large file would never be there."""
+    settings, asked = DeliverFeedSettings("table", "feeds", "store", "public"), []
+    monkeypatch.setattr(wiring, "aws", lambda service, **said: asked.append((service, said)))
+    with wiring.opened_sink(settings, "cdp", BucketSink(kind="bucket"), ample):
+        assert [("s3", {"large": True})] == asked
+    assert READ_SECONDS < LARGE.read
+    assert LARGE.call + LARGE.read <= MARGIN_MS / 1000
 
 
 @pytest.mark.cloud

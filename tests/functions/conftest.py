@@ -23,8 +23,8 @@ def load_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadApp]:
     make = wiring.aws.__wrapped__
 
     @cache
-    def aws(service: str) -> Any:
-        opened.append(make(service))
+    def aws(service: str, *, large: bool = False) -> Any:
+        opened.append(make(service, large=large))
         return opened[-1]
 
     def load(name: str, **environment: str) -> Any:

@@ -179,6 +179,11 @@ def test_every_route_of_the_owners_api_asks_who_calls():
     assert {"AWS_IAM"} == {route["AuthorizationType"] for route in guarded}
 
 
+def test_feeds_are_delivered_for_as_long_as_a_function_may_live():
+    """A file of hundreds of megabytes over a slow link has to arrive within one call."""
+    assert 900 == template().functions["DeliverFeedFunction"]["Timeout"]
+
+
 def test_streams_are_pulled_only_where_a_schedule_is_given():
     """Nobody pays for a function that has nothing to read; each run ends before the next by default."""
     schedule = template().functions["PullEventsFunction"]["Events"]["Regularly"]["Properties"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from hashlib import sha256
 from string import digits
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from espial.errors import Refused, TryAgain
 from espial.feeds.files import Batch, FeedFile
-from espial.services.deliver_feed import Delivery, Outcome, deliver_all
+from espial.services.deliver_feed import Delivery, Outcome, deliver_all, resend_all
 from tests.builders import NOON
 from tests.feeding import Book, Killed, Trouble
 
@@ -108,7 +108,7 @@ class World:
             "feed": "cdp",
             "sink": sink,
             "takes_refused": sink == "bucket",
-            "opened": lambda: nullcontext(self.inboxes[sink]),
+            "opened": lambda _seconds_left: nullcontext(self.inboxes[sink]),
             "book": self.book,
             "archive": self.archive,
             "clock": lambda: self.now,
@@ -184,6 +184,65 @@ def test_a_failing_sink_waits_and_holds_up_no_other():
         noted.again_at,
         noted.busy_until,
     )
+
+
+@pytest.mark.parametrize("when", ["opening", "closing"])
+def test_a_sink_that_cannot_be_opened_or_closed_has_failed_like_any_other(when):
+    """It is noted against it, it is not left busy, and the others get their files."""
+    world = World("one", "two")
+    world.commit("1.csv")
+
+    @contextmanager
+    def opened(_seconds_left: Callable[[], float]) -> Iterator[Inbox]:
+        if when == "opening":
+            raise RuntimeError(when)
+        yield world.inboxes["one"]
+        raise RuntimeError(when)
+
+    one = world.delivery("one", opened=opened)
+    failed, delivered = deliver_all([one, world.delivery("two")], lambda: world.left)
+    assert ("failed", 1) == (failed.outcome, failed.failures)
+    assert f"unexpected_error: RuntimeError in {opened.__name__}, line " == failed.reason.rstrip(digits)
+    assert Outcome("cdp", "two", "delivered", 1) == delivered
+    noted = world.book.delivered("cdp", "one")
+    assert (1, None, when == "closing") == (noted.failures, noted.busy_until, noted.files == 1)
+    assert (NOON + timedelta(minutes=1) if when == "opening" else None) == failed.oldest
+    resent = resend_all([one, world.delivery("two")], ["1.csv"], lambda: world.left)
+    assert "delivered" == resent[1].outcome
+    assert world.book.delivered("cdp", "one").busy_until is None
+
+
+def test_an_error_of_one_sinks_book_stops_no_other():
+    """Whatever it is; nothing can be noted then, so the function itself fails at its end."""
+    world = World("one", "two")
+    world.commit("1.csv")
+
+    class Damaged(Book):
+        def batches(self, feed: str, *, after: int = 0) -> Iterator[Batch]:
+            raise ValueError("what was in it")
+
+    damaged, delivered = deliver_all(
+        [world.delivery("one", book=Damaged(lambda: None)), world.delivery("two")], lambda: world.left
+    )
+    assert ("try_again", True) == (damaged.outcome, damaged.reason.startswith("unexpected_error: ValueError in "))
+    assert "what was in it" not in damaged.reason
+    assert Outcome("cdp", "two", "delivered", 1) == delivered
+
+
+def test_a_sink_is_told_how_long_it_may_take():
+    """Until the invocation ends, but for what it takes to note that it was too slow."""
+    world = World()
+    world.commit("1.csv")
+    told: list[float] = []
+
+    def opened(seconds_left: Callable[[], float]) -> AbstractContextManager[Inbox]:
+        told.append(seconds_left())
+        world.left = 9_000
+        told.append(seconds_left())
+        return nullcontext(world.inboxes["cdp"])
+
+    world.delivery(opened=opened).run(lambda: world.left)
+    assert [290.0, -1.0] == told
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -346,7 +405,7 @@ def test_a_batch_is_sent_again_by_its_number():
         assert files == world.delivery(sink).resend(["2"], lambda: world.left).files
 
 
-@pytest.mark.parametrize("name", ["3.csv", "1.rejects.csv", "unknown.csv"])
+@pytest.mark.parametrize("name", ["3.csv", "2", "0", "99999999999", "1.rejects.csv", "unknown.csv"])
 def test_what_a_sink_was_never_given_cannot_be_sent_again(name):
     """It would come before its turn, or where it does not belong."""
     world = World()
@@ -363,10 +422,74 @@ def test_a_failed_resend_says_why_and_leaves_the_sink_free():
     world.commit("1.csv")
     world.run()
     world.inboxes["cdp"].trouble = raising(TryAgain("away"))
-    assert ("failed", "away") == world.delivery().resend(["1.csv"], lambda: world.left)[2:7:4]
+    failed = world.delivery().resend(["1.csv"], lambda: world.left)
+    assert ("failed", "away") == (failed.outcome, failed.reason)
     world.inboxes["cdp"].trouble = lambda: None
     world.commit("2.csv")
     assert "delivered" == world.run().outcome
+
+
+def test_a_resend_of_much_ends_in_time_and_says_where():
+    """Cut off by the clock it would leave the sink busy, and nobody would know what was sent."""
+    world = World("one", "two")
+    world.commit("1.csv", "2.csv", "3.csv")
+    for sink in world.inboxes:
+        world.run(sink)
+        world.inboxes[sink].arrived.clear()
+    spent = [0.0]
+
+    def slow() -> None:
+        spent[0] += 10_000  # four times a file with its manifest
+
+    for inbox in world.inboxes.values():
+        inbox.trouble = slow
+    deliveries = [world.delivery(sink) for sink in world.inboxes]
+    outcomes = resend_all(deliveries, ["1"], lambda: 4 * MINUTES - spent[0])
+    said = "no time for 3.csv and what is behind it"
+    assert [Outcome("cdp", sink, "more", 2, reason=said) for sink in world.inboxes] == outcomes
+    assert with_manifests("1.csv", "2.csv") == world.inboxes["two"].names
+    assert world.book.delivered("cdp", "one").busy_until is None
+
+
+class Counted(Book):
+    """How many batches were read, and how many of them are held."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+        self.read = 0
+
+    def batches(self, feed: str, *, after: int = 0) -> Iterator[Batch]:
+        for batch in super().batches(feed, after=after):
+            self.read += 1
+            yield batch
+
+
+@pytest.mark.parametrize(
+    ("names", "read"), [(["7", "3"], 2), (["4.csv"], 4), (["4.csv", "6"], 6), (["12"], 1), (["8", "8.csv"], 8)]
+)
+def test_a_resend_reads_no_more_of_history_than_it_has_to(names, read):
+    """A year of it has a hundred thousand batches."""
+    world = World()
+    world.book = Counted()
+    for number in range(1, 21):
+        world.commit(f"{number}.csv")
+    world.run()
+    world.book.read = 0
+    world.inboxes["cdp"].arrived.clear()
+    assert "delivered" == world.delivery().resend(names, lambda: world.left).outcome
+    numbers = sorted({int(name.removesuffix(".csv")) for name in names})
+    assert with_manifests(*(f"{number}.csv" for number in numbers)) == world.inboxes["cdp"].names
+    assert read == world.book.read
+
+
+def test_looking_for_a_file_ends_in_time():
+    """It says how to find it faster."""
+    world = World()
+    world.commit("1.csv")
+    world.commit("2.csv")
+    world.run()
+    (failed,) = resend_all([world.delivery()], ["2.csv"], lambda: 1_000.0)
+    assert ("failed", "no time to look through all batches: give the batch's number") == (failed.outcome, failed.reason)
 
 
 @given(seed=st.integers(0, 1 << 32), sizes=st.lists(st.integers(0, 4), min_size=1, max_size=6))

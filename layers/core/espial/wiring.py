@@ -85,20 +85,15 @@ def client(service: str) -> Any:
 
 
 @cache
-def aws(service: str) -> AwsClient:
-    """A client of the acknowledging path: no SDK behind it (docs/decisions/0001-receiver-without-sdk.md)."""
-    from espial.stores.aws_http import AwsClient
+def aws(service: str, *, large: bool = False) -> AwsClient:
+    """A client of the acknowledging path: no SDK behind it (docs/decisions/0001-receiver-without-sdk.md).
 
-    return AwsClient(service, os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"])
-
-
-@cache
-def large_objects() -> AwsClient:
-    """S3 for files of hundreds of megabytes, each call over before `espial.services.deliver_feed.MARGIN_MS` is."""
-    from espial.stores.aws_http import AwsClient
+    `large`: for objects of hundreds of megabytes.
+    """
+    from espial.stores.aws_http import LARGE, AwsClient, Limits
 
     region = os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
-    return AwsClient("s3", region, read_seconds=60.0, budget_seconds=75.0)
+    return AwsClient(service, region, limits=LARGE if large else Limits())
 
 
 @cache
@@ -434,7 +429,7 @@ def feed_writers(
             stream=DynamoStream(client("dynamodbstreams"), settings.events_stream),
             index=SendIndexTable(table, settings.feeds_table, chosen.name, kept=kept, now=clock()),
             book=book,
-            archive=S3FeedArchive(LightS3(large_objects(), lambda: client("s3")), settings.feeds_bucket),
+            archive=S3FeedArchive(LightS3(aws("s3", large=True), lambda: client("s3")), settings.feeds_bucket),
             ledger=ledger(settings.events_table),
             clock=clock,
             token=partial(token_hex, 8),
@@ -482,7 +477,8 @@ def opened_sink(
     if to.kind == "bucket":
         from espial.sinks.bucket import BucketFolder
 
-        return nullcontext(BucketFolder(large_objects(), settings.feeds_bucket, f"feeds/{to.prefix or f'{feed}/'}"))
+        folder = f"feeds/{to.prefix or f'{feed}/'}"
+        return nullcontext(BucketFolder(aws("s3", large=True), settings.feeds_bucket, folder))
 
     def secret() -> bytes:
         holder = Connection(name=f"{feed}/{to.name}", platform="", secrets=(to.secret or "",))
@@ -532,7 +528,7 @@ def pull(settings: ServeNotificationsSettings) -> Pull:
 
     table = light("dynamodb")
     return Pull(
-        destinations=lambda: in_force(published(settings.store_bucket).active()),
+        destinations=lambda: in_force(published(settings.store_bucket).destinations()),
         outbox=OutboxTable(table, settings.notifications_table),
         contexts=PullContexts(table, settings.notifications_table),
         evidence=EvidenceTable(table, settings.notifications_table),

@@ -205,7 +205,10 @@ def _deliver(stack: Stack, event: dict[str, Any]) -> None:
     for one in said:
         reason = f": {one['reason']}" if one["reason"] else ""
         say(f"{one['sink']}: {one['outcome'].replace('_', ' ')}, {one['files']:,} files{reason}")
-    if any(one["outcome"] in ("failed", "try_again", "busy") for one in said):
+    unfinished = {"failed", "try_again", "busy"} | (
+        {"more"} if "names" in event else set()
+    )  # a minute later it goes on
+    if any(one["outcome"] in unfinished for one in said):
         raise typer.Exit(1)
 
 

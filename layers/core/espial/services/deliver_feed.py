@@ -8,11 +8,11 @@ again, which is no error. One process at a time is at a sink. A sink that fails 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, islice
 from traceback import extract_tb
 from typing import Any, NamedTuple
 
@@ -32,8 +32,14 @@ REFUSED_PAUSE = timedelta(hours=1)
 MARGIN_MS = 90_000
 """No file is begun in the last part of an invocation's time: it is more than a slow server takes for one."""
 
+NOTING_MS = 10_000
+"""Kept of an invocation's time, to note how a file that took all of the rest has failed."""
+
 TimeLeft = Callable[[], float]
 """Milliseconds."""
+
+SecondsLeft = Callable[[], float]
+"""Seconds that a sink may still take; none are left below 0."""
 
 
 class Outcome(NamedTuple):
@@ -66,7 +72,7 @@ class Step(NamedTuple):
 
 
 class _Failed(Exception):
-    """Why a file could not be handed over."""
+    """Why a sink could not be opened, given a file, or closed."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -78,13 +84,13 @@ class Delivery:
     """One sink of one feed.
 
     `takes_refused`: rejects and unmatched rows go there too, each kind in a folder of its own. `opened` makes the sink
-    and calls nobody yet. `jitter` gives a number from 0 to 1.
+    and calls nobody yet; it is told how many seconds are left for what it does. `jitter` gives a number from 0 to 1.
     """
 
     feed: str
     sink: str
     takes_refused: bool
-    opened: Callable[[], AbstractContextManager[Sink]]
+    opened: Callable[[SecondsLeft], AbstractContextManager[Sink]]
     book: FeedBook
     archive: FeedArchive
     clock: Callable[[], datetime]
@@ -94,41 +100,64 @@ class Delivery:
         """Hand over what there is, while more than `enough_ms` are left; `at_once`: even if it would wait."""
         try:
             return self._run(time_left, enough_ms, at_once=at_once)
-        except TryAgain as exc:
-            return self._outcome("try_again", reason=str(exc))
+        except Exception as exc:  # noqa: BLE001 - it holds up no other sink, whatever it is
+            return self._outcome("try_again", reason=_reason(exc))
 
-    def resend(self, names: Collection[str], time_left: TimeLeft) -> Outcome:
+    def resend(self, names: Collection[str], time_left: TimeLeft, *, enough_ms: float = MARGIN_MS) -> Outcome:
         """Hand over again files that it was given before, as they were, in their order: by name, or number of batch.
 
-        Raises Refused if there are others among the names, and TryAgain.
+        `more`: there was no time for the file that `reason` names, and those behind it. Raises Refused if there are
+        others among the names, and TryAgain.
         """
         standing = self.book.delivered(self.feed, self.sink)
-        given = [
-            (batch, file)
-            for batch in self.book.batches(self.feed)
-            for files, file in enumerate(batch.files, 1)
-            if (batch.number, files) <= (standing.batch, standing.files) and self._gets(file)
-        ]
-        known = {name for batch, file in given for name in (file.name, str(batch.number))}
-        if others := sorted({*names} - known):
-            raise Refused("not_delivered_yet", f"sink {self.sink} was never given {', '.join(others)}")
-        wanted = [(batch, file) for batch, file in given if {file.name, str(batch.number)} & {*names}]
+        wanted = self._given(names, standing, lambda: time_left() > enough_ms)
         held = self._hold(standing, time_left)
         if held is None:
             return self._outcome("busy")
+        done = 0
         try:
-            with self.opened() as sink:
+            with self._opened(time_left) as sink:
                 for batch, file in wanted:
+                    if time_left() <= enough_ms:
+                        return self._outcome("more", done, reason=f"no time for {file.name} and what is behind it")
                     self._hand_over(sink, batch, file)
+                    done += 1
         except _Failed as exc:
-            return self._outcome("failed", reason=_reason(exc.cause))
+            return self._outcome("failed", done, reason=_reason(exc.cause))
         finally:
             self.book.deliver(held, replace(held, busy_until=None))
-        return self._outcome("delivered", len(wanted))
+        return self._outcome("delivered", done)
+
+    def _given(
+        self, names: Collection[str], standing: Delivered, has_time: Callable[[], bool]
+    ) -> list[tuple[Batch, FeedFile]]:
+        """The named files that the sink was given, in their order. Only these are held, whatever history there is."""
+        missing, found = {*names}, []
+        for batch in self._looked_through(names, standing):
+            for files, file in enumerate(batch.files, 1):
+                named = {file.name, str(batch.number)} & {*names}
+                if named and (batch.number, files) <= (standing.batch, standing.files) and self._gets(file):
+                    found.append((batch, file))
+                    missing -= named
+            if not missing or batch.number >= standing.batch:
+                break
+            if not has_time():
+                raise TryAgain("no time to look through all batches: give the batch's number")
+        if missing:
+            raise Refused("not_delivered_yet", f"sink {self.sink} was never given {', '.join(sorted(missing))}")
+        return found
+
+    def _looked_through(self, names: Collection[str], standing: Delivered) -> Iterable[Batch]:
+        """The batches that are named; all of them for a file's name, which does not tell its batch."""
+        numbers = [int(name) for name in names if name.isdecimal()]
+        if len(numbers) < len(names):
+            return self.book.batches(self.feed)
+        known = sorted(number for number in numbers if 1 <= number <= standing.batch)
+        return chain.from_iterable(islice(self.book.batches(self.feed, after=number - 1), 1) for number in known)
 
     def _run(self, time_left: TimeLeft, enough_ms: float, *, at_once: bool) -> Outcome:
         standing = self.book.delivered(self.feed, self.sink)
-        steps = steps_from(standing, self.book, self._gets)
+        steps = self._steps(standing)
         first = next(steps, None)
         if first is None:
             return self._outcome("nothing")
@@ -136,34 +165,52 @@ class Delivery:
         waits = bool(standing.again_at and self.clock() < standing.again_at and not at_once)
         held = None if waits else self._hold(standing, time_left)
         if held:
-            return self._deliver(held, steps, lambda: time_left() > enough_ms)
-        oldest = next((step.batch.closed_at for step in steps if step.file), None)
-        said = self._outcome("waits" if waits else "busy", oldest=oldest)
+            return self._deliver(held, steps, time_left, enough_ms)
+        said = self._outcome("waits" if waits else "busy", oldest=_oldest(steps))
         return said._replace(failures=standing.failures, reason=standing.reason)
 
-    def _deliver(self, noted: Delivered, steps: Iterable[Step], has_time: Callable[[], bool]) -> Outcome:
+    def _deliver(self, noted: Delivered, steps: Iterable[Step], time_left: TimeLeft, enough_ms: float) -> Outcome:
         reached, done, said = noted, 0, self._outcome("delivered")
-        with self.opened() as sink:
-            for step in steps:
-                if step.file and not has_time():
-                    said = self._outcome("more", oldest=step.batch.closed_at)
-                    break
-                reached = replace(reached, batch=step.batch.number, files=step.files)
-                if step.file is None:
-                    continue
-                try:
+        try:
+            with self._opened(time_left) as sink:
+                for step in steps:
+                    now_at = {"batch": step.batch.number, "files": step.files}
+                    if step.file is None:
+                        reached = replace(reached, **now_at)
+                        continue
+                    if time_left() <= enough_ms:
+                        said = self._outcome("more", oldest=step.batch.closed_at)
+                        break
                     self._hand_over(sink, step.batch, step.file)
-                except _Failed as exc:
-                    reached = self._failure(replace(reached, files=step.files - 1), exc.cause)
-                    said = self._outcome("failed", oldest=step.batch.closed_at)
-                    said = said._replace(failures=reached.failures, reason=reached.reason)
-                    break
-                reached = replace(reached, failures=0, reason="", failed_at=None, again_at=None)
-                if not self.book.deliver(noted, reached):
-                    return self._outcome("busy", done, step.batch.closed_at)
-                noted, done = reached, done + 1
+                    reached = replace(reached, **now_at, failures=0, reason="", failed_at=None, again_at=None)
+                    if not self.book.deliver(noted, reached):
+                        return self._outcome("busy", done, step.batch.closed_at)
+                    noted, done = reached, done + 1
+        except _Failed as exc:
+            reached = self._failure(reached, exc.cause)
+            said = self._outcome("failed")._replace(failures=reached.failures, reason=reached.reason)
         self.book.deliver(noted, replace(reached, busy_until=None))
+        if said.outcome == "failed":
+            said = said._replace(oldest=_oldest(self._steps(reached)))
         return said._replace(files=done)
+
+    @contextmanager
+    def _opened(self, time_left: TimeLeft) -> Iterator[Sink]:
+        """The sink. Raises _Failed where it cannot be opened or closed."""
+        stack = ExitStack()
+        with _as_failed():
+            sink = stack.enter_context(self.opened(lambda: (time_left() - NOTING_MS) / 1000))
+        try:
+            yield sink
+        except BaseException:
+            with suppress(Exception):  # what went wrong first is what counts
+                stack.close()
+            raise
+        with _as_failed():
+            stack.close()
+
+    def _steps(self, standing: Delivered) -> Iterator[Step]:
+        return steps_from(standing, self.book, self._gets)
 
     def _gets(self, file: FeedFile) -> bool:
         return file.kind == DATA or self.takes_refused
@@ -179,11 +226,9 @@ class Delivery:
     def _hand_over(self, sink: Sink, batch: Batch, file: FeedFile) -> None:
         """The file, and its manifest behind it. Raises _Failed, whatever goes wrong: it is this sink's matter alone."""
         name = placed(file)
-        try:
+        with _as_failed():
             sink.put(name, self._content(batch, file))
             sink.put(name + MANIFEST, file.manifest())
-        except Exception as exc:
-            raise _Failed(exc) from exc
 
     def _content(self, batch: Batch, file: FeedFile) -> bytes:
         content = self.archive.get(self.feed, batch.token, file.name)
@@ -220,21 +265,40 @@ def steps_from(standing: Delivered, book: FeedBook, gets: Callable[[FeedFile], b
 
 def deliver_all(deliveries: Sequence[Delivery], time_left: TimeLeft, *, at_once: bool = False) -> Iterator[Outcome]:
     """One after the other, each for its share of the time that is left: a sink that has much to get stops no other."""
-    for place, delivery in enumerate(deliveries):
-        left = time_left()
-        share = (left - MARGIN_MS) / (len(deliveries) - place)
-        yield delivery.run(time_left, enough_ms=left - share, at_once=at_once)
+    for delivery, enough_ms in _shares(deliveries, time_left):
+        yield delivery.run(time_left, enough_ms=enough_ms, at_once=at_once)
 
 
 def resend_all(deliveries: Sequence[Delivery], names: Collection[str], time_left: TimeLeft) -> list[Outcome]:
-    """The files to each of the sinks again."""
+    """The files to each of the sinks again, each for its share of the time."""
     found = []
-    for delivery in deliveries:
+    for delivery, enough_ms in _shares(deliveries, time_left):
         try:
-            found.append(delivery.resend(names, time_left))
-        except (Refused, TryAgain) as exc:
-            found.append(Outcome(delivery.feed, delivery.sink, "failed", reason=str(exc)))
+            found.append(delivery.resend(names, time_left, enough_ms=enough_ms))
+        except Exception as exc:  # noqa: BLE001 - it holds up no other sink, whatever it is
+            found.append(Outcome(delivery.feed, delivery.sink, "failed", reason=_reason(exc)))
     return found
+
+
+def _shares(deliveries: Sequence[Delivery], time_left: TimeLeft) -> Iterator[tuple[Delivery, float]]:
+    """Each with the time (ms) that it has to leave to those behind it."""
+    for place, delivery in enumerate(deliveries):
+        left = time_left()
+        yield delivery, left - (left - MARGIN_MS) / (len(deliveries) - place)
+
+
+@contextmanager
+def _as_failed() -> Iterator[None]:
+    """Whatever goes wrong at a sink is that sink's matter. Raises _Failed."""
+    try:
+        yield
+    except Exception as exc:
+        raise _Failed(exc) from exc
+
+
+def _oldest(steps: Iterable[Step]) -> datetime | None:
+    """When the first batch was closed of which a file is missing."""
+    return next((step.batch.closed_at for step in steps if step.file), None)
 
 
 def _reason(cause: Exception) -> str:

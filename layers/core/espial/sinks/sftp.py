@@ -39,7 +39,8 @@ class SftpDrop:
     """`Sink` over one directory, with one connection for as many files as come.
 
     `secret` gives the password or the private key, `dial` a connection to a host and port whose addresses were checked
-    (`espial.stores.guarded_http`); `seconds` is how long to wait for the server.
+    (`espial.stores.guarded_http`); `seconds_left` tells how long a file may take, `seconds` is for each answer of the
+    server.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class SftpDrop:
         to: SftpSink,
         secret: Callable[[], bytes],
         dial: Callable[[str, int, float], socket.socket],
+        seconds_left: Callable[[], float],
         seconds: float = SECONDS,
     ) -> None:
         self._to = to
         self._secret = secret
         self._dial = dial
+        self._seconds_left = seconds_left
         self._seconds = seconds
         self._runner = asyncio.Runner()
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -60,7 +63,7 @@ class SftpDrop:
     def put(self, name: str, content: bytes) -> None:
         """See `espial.feeds.files.Sink`. Raises Refused with a reason of `_REASONS`, and what `dial` refuses."""
         try:
-            self._runner.run(self._put(name, content))
+            self._runner.run(self._in_time(name, content))
         except (TryAgain, Refused):
             self._hang_up()
             raise
@@ -83,6 +86,19 @@ class SftpDrop:
             self._runner.run(self._connection.wait_closed())
         self._connection = self._sftp = None
 
+    async def _in_time(self, name: str, content: bytes) -> None:
+        """Raises TryAgain where the server takes it, but so slowly that this process would end before."""
+        left = self._seconds_left()
+        try:
+            async with asyncio.timeout(left) as all_of_it:
+                await self._put(name, content)
+        except TimeoutError as exc:
+            if all_of_it.expired():
+                raise TryAgain(
+                    f"{self._to.host}: too slow, {len(content)} bytes were not there in {left:.0f} s"
+                ) from exc
+            raise
+
     async def _put(self, name: str, content: bytes) -> None:
         sftp = self._sftp or await self._log_in()
         final = posixpath.join(self._to.directory, name)
@@ -102,7 +118,7 @@ class SftpDrop:
         self._connection = await self._within(
             asyncssh.connect(
                 self._to.host,
-                sock=self._dial(self._to.host, self._to.port, self._seconds),
+                sock=self._dial(self._to.host, self._to.port, min(self._seconds, max(self._seconds_left(), 1))),
                 username=self._to.user,
                 password=None if is_key else secret,
                 client_keys=keys,

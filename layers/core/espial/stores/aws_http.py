@@ -81,6 +81,17 @@ class AwsError(EspialError):
         self.status = status
 
 
+class Limits(NamedTuple):
+    """Seconds: `read` for sending all of a body, and for each read of the answer; `call` for all that a call takes."""
+
+    read: float = READ_SECONDS
+    call: float = BUDGET_SECONDS
+
+
+LARGE = Limits(read=30.0, call=60.0)
+"""For objects of hundreds of megabytes. A last attempt may take it to 90 seconds."""
+
+
 class Stored(NamedTuple):
     """An S3 object: its bytes and its entity tag, quotes included."""
 
@@ -132,12 +143,14 @@ class AwsClient:
         endpoint: str | None = None,
         credentials: CredentialSource | None = None,
         *,
+        limits: Limits = Limits(),  # noqa: B008 - it never changes
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.service = service
         self.region = region
         self._endpoint = (endpoint or configured_endpoint(service)).rstrip("/")
         self._credentials = credentials or find_credentials()
+        self._limits = limits
         self._sleep = sleep
         self._skew = timedelta()
         self._open: dict[str, tuple[http.client.HTTPConnection, float]] = {}
@@ -193,7 +206,7 @@ class AwsClient:
         return (self._host(), f"/{bucket}{path}") if by_path else (self._host(bucket), path)
 
     def _call(self, request: _Request, attempts: int = ATTEMPTS) -> _Answer:
-        end = time.monotonic() + BUDGET_SECONDS
+        end = time.monotonic() + self._limits.call
         problem = "no time left"
         for attempt in range(attempts):
             if attempt:
@@ -272,7 +285,7 @@ class AwsClient:
             # Readable while nothing was asked: the other side has closed it.
             closed = select.select([connection.sock], [], [], 0)[0]
             if not closed and time.monotonic() - used_at < IDLE_SECONDS:
-                connection.sock.settimeout(min(READ_SECONDS, left))
+                connection.sock.settimeout(min(self._limits.read, left))
                 return connection, False
             connection.close()
         url = urlsplit(base)
@@ -283,7 +296,7 @@ class AwsClient:
             else http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout)
         )
         connection.connect()
-        connection.sock.settimeout(min(READ_SECONDS, left))
+        connection.sock.settimeout(min(self._limits.read, left))
         return connection, True
 
 
