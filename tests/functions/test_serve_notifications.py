@@ -22,15 +22,23 @@ from tests.pulling import csv_of, map_form, plain_body, result_of
 pytestmark = pytest.mark.cloud
 DESTINATIONS = {
     "shop": {
+        "name": "shop",
         "process": "pull",
+        "on": ["OPEN"],
         "profile": "Shop",
         "pull": {
             "users": [{"name": "demo.sys", "secret": "secretsmanager:espial/pull/demo"}],
             "tokens": ["secretsmanager:espial/pull/rest"],
         },
     },
-    "crm": {"process": "http"},
-    "old": {"process": "pull", "enabled": False, "pull": {"tokens": ["secretsmanager:espial/pull/rest"]}},
+    "crm": {"name": "crm", "process": "of another version"},
+    "old": {
+        "name": "old",
+        "process": "pull",
+        "on": ["OPEN"],
+        "enabled": False,
+        "pull": {"tokens": ["secretsmanager:espial/pull/rest"]},
+    },
 }
 
 

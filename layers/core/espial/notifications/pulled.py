@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from espial.definitions.fields import SecretReference
+
+if TYPE_CHECKING:
+    from espial.notifications.definition import DestinationDefinition
 
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$")]
 
@@ -56,19 +59,16 @@ class PullDestination(NamedTuple):
         return self.custom_fields is None or field.lower() in map(str.lower, self.custom_fields)
 
 
-def in_force(active: Mapping[str, Any]) -> dict[str, PullDestination]:
-    """The destinations of an active bundle that are collected from, by name."""
-    found = {}
-    for name, content in active.get("destinations", {}).items():
-        block = content.get("pull")
-        if content.get("process") != "pull" or not content.get("enabled", True) or not block:
-            continue
-        fields = content.get("custom_fields", "*")
-        found[name] = PullDestination(
-            name=name,
-            profile=content.get("profile") or "",
-            users=tuple((user["name"], user["secret"]) for user in block.get("users", ())),
-            tokens=tuple(block.get("tokens", ())),
-            custom_fields=None if fields in ("*", ["*"]) else tuple(fields),
+def in_force(definitions: Iterable[DestinationDefinition]) -> dict[str, PullDestination]:
+    """The destinations that are collected from, by name."""
+    return {
+        one.name: PullDestination(
+            name=one.name,
+            profile=one.profile,
+            users=tuple((user.name, user.secret) for user in one.pull.users),
+            tokens=one.pull.tokens,
+            custom_fields=None if one.custom_fields == "*" else one.custom_fields,
         )
-    return found
+        for one in definitions
+        if one.pull is not None and one.enabled
+    }

@@ -93,10 +93,6 @@ class PublishedTemplates:
             self._templates[digest] = compiled
         return self._templates[digest]
 
-    def active(self) -> Mapping[str, Any]:
-        """The bundle in force."""
-        return self._fresh()
-
     def _parse(self, _version: str, name: str) -> Trigger:
         return Trigger.model_validate(self._active["triggers"][name])
 
