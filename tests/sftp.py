@@ -104,6 +104,14 @@ class _Files(asyncssh.SFTPServer):
         self._server.opened.append(super().open(path, pflags, attrs))
         return self._server.opened[-1]
 
+    async def read(self, file_obj, offset, size):
+        await self._about_to("read")
+        return super().read(file_obj, offset, size)
+
+    async def close(self, file_obj):
+        await self._about_to("close")
+        return super().close(file_obj)
+
     async def write(self, file_obj, offset, data):
         await self._about_to("write")
         return super().write(file_obj, offset, data)

@@ -400,8 +400,14 @@ def test_a_reader_may_not_read_what_is_there(server):
 
 
 def test_a_server_that_falls_silent_is_left(server):
-    """At any of its answers."""
-    for operation in ("stat", "open", "write", "fsync", "posix_rename"):
+    """At any of its answers, and whatever it says to what is asked of it afterwards."""
+    with drop(server.port, server.host_key) as sink:
+        sink.put("there.csv", b"1\n")
+    server.before = lambda name, _path: asyncio.sleep(60 if name in ("read", "close") else 0)
+    with pytest.raises(TryAgain), drop(server.port, server.host_key, seconds=0.5) as sink:
+        sink.put("there.csv", b"1\n")
+    (server.folder / "in/there.csv").unlink()
+    for operation in ("stat", "open", "write", "fsync", "close", "posix_rename"):
         server.before = lambda name, _path, wanted=operation: asyncio.sleep(60 if name == wanted else 0)
         with pytest.raises(TryAgain), drop(server.port, server.host_key, seconds=0.5) as sink:
             sink.put(f"{operation}.csv", b"1\n")

@@ -137,13 +137,16 @@ class SftpDrop:
         try:
             if (await self._within(sftp.stat(path))).size != len(content):
                 return False
-            async with sftp.open(path, "rb") as file:
-                for at in range(0, len(content), PIECE):
-                    if await self._within(file.read(PIECE, at)) != content[at : at + PIECE]:  # type: ignore[comparison-overlap]
-                        return False
+            file = await self._within(sftp.open(path, "rb"))
+            is_same = True
+            for at in range(0, len(content), PIECE):
+                if await self._within(file.read(PIECE, at)) != content[at : at + PIECE]:  # type: ignore[comparison-overlap]
+                    is_same = False
+                    break
+            await self._within(file.close())
         except asyncssh.SFTPError:
             return False  # it is not there, or may not be read
-        return True
+        return is_same
 
     async def _write(self, sftp: asyncssh.SFTPClient, path: str, content: bytes) -> None:
         """Over whatever an attempt before has left, durable where the server can say so."""
