@@ -90,7 +90,7 @@ def deploy(cloud: Cloud, state_file: Path, *, template: Path = BUILD, **paramete
         raise RuntimeError(f"sam deploy failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     described = cloud.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    for name in ("ApiUrl", "TrackingUrl", "AdminUrl"):
+    for name in ("ApiUrl", "TrackingUrl", "AdminUrl", "PullUrl"):
         outputs[name] = _reachable(outputs[name], cloud.port)
     outputs |= {"Endpoint": cloud.url, "StateFile": str(state_file), "Region": local_cloud.REGION}
     state_file.write_text(json.dumps(outputs, indent=2) + "\n")
@@ -138,6 +138,7 @@ up in {time.monotonic() - started:.0f} s. Yours until `make down`:
   webhooks   {outputs["ApiUrl"]}/in/<platform>/<connection>
   tracking   {outputs["TrackingUrl"]}/v1/track
   timelines  {outputs["AdminUrl"]}/timeline/<person>, signed (docs/timeline.md)
+  pull       {outputs["PullUrl"]}/pull/<destination> (docs/pull.md)
   exports    s3://{outputs["ExportsBucket"]}/exports/<platform>/<connection>/
   AWS tools  export {export}
 

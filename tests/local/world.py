@@ -44,6 +44,10 @@ def definitions(folder: Path) -> Path:
     write(copy / "connections/newcomer.yaml", {"platform": "braze", "secrets": ["secretsmanager:espial/newcomer"]})
     write(copy / "connections/feeding.yaml", {"platform": "braze", "secrets": ["secretsmanager:espial/feeding"]})
     write(copy / "feeds/killed.yaml", {"connections": ["feeding"], "rotate": {"after": "0s"}})
+    collected = {"process": "pull", "on": ["OPEN", "CLICK"], "connections": ["collected"], "profile": "Local"}
+    who = {"users": [{"name": "local.sys", "secret": "ssm:/espial/collected"}], "tokens": ["ssm:/espial/collected"]}
+    write(copy / "connections/collected.yaml", {"platform": "sendgrid", "secrets": ["secretsmanager:espial/collected"]})
+    write(copy / "destinations/collected.yaml", {**collected, "pull": who})
     write(copy / f"stages/{STAGE}.yaml", {"triggers": {"cart-abandoned": mine}})
     return copy
 
