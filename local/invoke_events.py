@@ -28,6 +28,12 @@ FOLDER = ROOT / "events/invoke"
 CONNECTIONS = {"sendgrid": "sendgrid-main", "braze": "braze-main", "segment": "shop"}
 """The names in definitions/connections/."""
 
+LOGIN = (
+    '<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body><handleRequest xmlns="urn:localhost-paint">'
+    "<className>bus_facade_context</className><processName>login</processName><entityData>"
+    "<item><key>userName</key><value>demo.sys</value></item><item><key>password</key><value>unknown</value></item>"
+    "</entityData></handleRequest></Body></Envelope>"
+)
 BUCKET = "@ExportsBucket"
 MODIFIED = datetime(2026, 1, 15, 10, 5, tzinfo=UTC)
 
@@ -194,6 +200,12 @@ def events() -> dict[str, dict[str, Any]]:
         "serve_api/onboarding": http_event(
             "/onboarding/braze-welcome", '[{"PID": "P-1001", "Email": "ada@example.com"}]'
         ),
+        "serve_notifications/events": http_event(
+            "/pull/shop-events", "", {"authorization": "Bearer unknown"}, method="GET", query="limit=10"
+        ),
+        "serve_notifications/description": http_event("/ctrlPaintLiteral.wsdl", "", method="GET"),
+        "serve_notifications/login": http_event("/_bus/request.soap", LOGIN),
+        "route_notifications/carts": _sqs("notify", *((_bus(one), {}) for one in carts.recordables)),
         "publish_events/carts": _stream(carts.recordables),
         "run_triggers/cart-updated": _sqs("triggers", (_bus(cart), {})),
         "send_message/cart-abandoned": _sqs("send", (json.dumps({**due, "due_at": "2026-01-15T11:00:00Z"}), {})),

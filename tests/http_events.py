@@ -11,6 +11,10 @@ ROUTES = {
     "v1": "ANY /v1/{proxy+}",
     "timeline": "GET /timeline/{person+}",
     "onboarding": "POST /onboarding/{name}",
+    "pull": "ANY /pull/{proxy+}",
+    "_bus": "ANY /_bus/request.soap",
+    "ctrlPaint.wsdl": "GET /ctrlPaint.wsdl",
+    "ctrlPaintLiteral.wsdl": "GET /ctrlPaintLiteral.wsdl",
 }
 REQUEST_ID = "JKJaXmPLvHcESHA="
 
@@ -27,6 +31,8 @@ def http_event(
     parts = path.strip("/").split("/")
     if parts[0] == "in":
         parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
+    elif "{" not in ROUTES[parts[0]]:
+        parameters = {}
     else:
         parameters = {{"timeline": "person", "onboarding": "name"}.get(parts[0], "proxy"): "/".join(parts[1:])}
     return {
