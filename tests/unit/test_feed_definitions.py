@@ -42,6 +42,7 @@ def test_a_layout_of_ones_own_takes_the_place_of_one_that_ships(tmp_path):
 BAD_LAYOUTS = [
     ("key: [id]\ncolumns: []\n", "layouts/own.yaml:1: of: is missing"),
     ("of: nonsense\nkey: [id]\ncolumns: [{name: id}]\n", "layouts/own.yaml:1: of: "),
+    (LAYOUT.replace("key: [id]", "key: []"), "layouts/own.yaml:2: key: at least one column is needed"),
     (LAYOUT.replace("key: [id]", "key: [uid]"), "layouts/own.yaml:2: key: no column 'uid'"),
     (LAYOUT.replace("feed.response_event_id", "feed.nothing"), "layouts/own.yaml:4: columns[0].from[0]"),
     (LAYOUT.replace("feed.response_event_id", "person.shoe_size"), "layouts/own.yaml:4: columns[0].from[0]"),
@@ -78,6 +79,40 @@ BAD_FEEDS = [
         "feeds/cdp.yaml:2: sinks[0].url: must be an https",
     ),
 ]
+
+
+TWO_OF_ONE = {
+    "connections/web.yaml": "platform: braze\naccount: workspace\nsecrets: []\n",
+    "connections/bucket.yaml": "platform: braze\naccount: workspace\nsecrets: []\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "connections: [web]\n",
+            "feeds/cdp.yaml:1: connections: 'bucket' is left out, which is of one account with 'web'",
+        ),
+        (
+            "systems:\n  web: Braze\n",
+            "feeds/cdp.yaml:1: systems: 'bucket', 'web' are of one account: give them one name",
+        ),
+    ],
+)
+def test_the_connections_of_one_account_go_together(tmp_path, text, expected):
+    """An event that both report is recorded as the first one's, and nobody knows which that will be."""
+    assert expected in problems(tmp_path, {**TWO_OF_ONE, "feeds/cdp.yaml": text})
+    both = "connections: [web, bucket]\nsystems:\n  web: Braze\n  bucket: Braze\n"
+    assert load(write(tmp_path, {**TWO_OF_ONE, "feeds/cdp.yaml": both})).feeds["cdp"].connections == ("web", "bucket")
+
+
+def test_a_feed_has_one_layout_of_a_kind(tmp_path):
+    files = {"layouts/own.yaml": LAYOUT, "feeds/cdp.yaml": "layouts: [response_event, own]\n"}
+    (said,) = problems(tmp_path, files)
+    assert said.startswith("feeds/cdp.yaml:1: layouts[1]: 'own' and 'response_event' are both of response_event")
+    extension = {"layouts/own.yaml": LAYOUT.replace("of: response_event", "of: extension")}
+    assert "is of extensions" in problems(tmp_path, {**extension, "feeds/cdp.yaml": "layouts: [own]\n"})[0]
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD_FEEDS)
@@ -177,6 +212,10 @@ ID = Column(name="id", length=26, from_=("event_id",))
         ("integer", 2**70, ""),
         ("number", "1.50", "1.5"),
         ("number", "much", ""),
+        ("number", "nan", ""),
+        ("number", "1e400", ""),
+        ("datetime", "9999-12-31T23:59:59-05:00", ""),
+        ("date", "9999-12-31T23:59:59-05:00", ""),
         ("date", "2026-02-30", ""),
         ("date", "2026-01-15", "2026-01-15"),
         ("date", "2026-01-15T23:30:00-02:00", "2026-01-16"),

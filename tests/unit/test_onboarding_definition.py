@@ -70,3 +70,14 @@ def test_each_mistake_names_file_line_and_field(tmp_path: Path, change: tuple[st
     found = problems(tmp_path, {FILE: GOOD.replace(*change)})
     assert [] != [one for one in found if one.startswith(f"{FILE}:") and problem in one], found
     assert "s3cr3t" not in "".join(found)
+
+
+def test_onboardings_for_one_system_have_ids_of_their_own(tmp_path: Path) -> None:
+    """Else the offer history would have two executions under one id, and two recipients."""
+    other = "onboardings/other.yaml"
+    found = problems(tmp_path, {FILE: GOOD, other: GOOD})
+    assert any(one.startswith(f"{FILE}:1: series: 'other' has series 0 of RPI: give this one another") for one in found)
+    loaded = load(write(tmp_path, {FILE: GOOD + "series: 7\n", other: GOOD})).onboardings
+    assert (7_000_001, 1) == (loaded["welcome"].channel_execution(1), loaded["other"].channel_execution(1))
+    elsewhere = {FILE: GOOD + "system: CRM\n", other: GOOD}
+    assert {"CRM", "RPI"} == {one.system for one in load(write(tmp_path, elsewhere)).onboardings.values()}
