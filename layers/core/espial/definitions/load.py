@@ -214,8 +214,9 @@ class _Loading:
             template = definitions.templates.get(trigger.send.template)
             if template is not None and template["category"] == "marketing":
                 self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider))
+        self._check_series(definitions)
         for name, feed in definitions.feeds.items():
-            self._check_feed(self.documents["feeds", name], feed)
+            self._check_feed(self.documents["feeds", name], feed, definitions)
         for name, destination in definitions.destinations.items():
             self._check_connections(self.documents["destinations", name], ("connections",), destination)
         for name, other, shared in rivals(definitions.destinations):
@@ -223,13 +224,32 @@ class _Loading:
             what = f"{file} tells of {shared} for the same profile already; write `several: true` if both shall"
             self.problems.append(self.documents["destinations", name].problem(("on",), what))
 
-    def _check_feed(self, document: Document, feed: FeedDefinition) -> None:
+    def _check_series(self, definitions: Definitions) -> None:
+        """Executions and contacts of two onboardings for one system must not share their ids."""
+        first: dict[tuple[str, int], str] = {}
+        for name, onboarding in definitions.onboardings.items():
+            other = first.setdefault((onboarding.system.lower(), onboarding.series), name)
+            if other != name:
+                what = f"{other!r} has series {onboarding.series} of {onboarding.system}: give this one another number"
+                self.problems.append(self.documents["onboardings", name].problem(("series",), what))
+
+    def _check_feed(self, document: Document, feed: FeedDefinition, definitions: Definitions) -> None:
         """A feed's layouts must exist, one of each kind, and the connections that it names must, too."""
-        layouts = {**built_in(), **{name: None for kind, name in self.documents if kind == "layouts"}}
-        for number, layout in enumerate(feed.layouts):
-            if layout not in layouts:
-                what = f"no layout named {layout!r}{meant(layout, layouts)}"
+        layouts = {**built_in(), **definitions.layouts}
+        written = {name for kind, name in self.documents if kind == "layouts"}
+        of: dict[str, str] = {}
+        for number, name in enumerate(feed.layouts):
+            layout = layouts.get(name)
+            what = ""
+            if layout is None:
+                what = "" if name in written else f"no layout named {name!r}{meant(name, {*layouts, *written})}"
+            elif layout.of == "extension":
+                what = f"{name!r} is of extensions: `extensions: true` makes these files"
+            elif (first := of.setdefault(layout.of, name)) != name or name in feed.layouts[:number]:
+                what = f"{name!r} and {first!r} are both of {layout.of}: a feed has one layout of a kind"
+            if what:
                 self.problems.append(document.problem(("layouts", number), what))
+        self._check_accounts(document, feed, definitions)
         self._check_connections(document, ("connections", "systems", "business_units", "sends"), feed)
 
     def _check_connections(self, document: Document, fields: tuple[str, ...], definition: BaseModel) -> None:
@@ -239,6 +259,19 @@ class _Loading:
                 if connection not in reporting:
                     what = f"no connection or onboarding named {connection!r}{meant(connection, reporting)}"
                     self.problems.append(document.problem((field_name,), what))
+
+    def _check_accounts(self, document: Document, feed: FeedDefinition, definitions: Definitions) -> None:
+        """What two connections of one account report is recorded once, as whichever came first: a feed takes both."""
+        accounts: dict[tuple[str, str], list[str]] = {}
+        for name, connection in definitions.connections.items():
+            accounts.setdefault((connection.platform, connection.account or name), []).append(name)
+        for names in accounts.values():
+            if feed.connections and (left := sorted({*names} - {*feed.connections})) and len(left) < len(names):
+                what = f"{left[0]!r} is left out, which is of one account with {min({*names} - {*left})!r}"
+                self.problems.append(document.problem(("connections",), what))
+            if len({feed.systems.get(name) for name in names}) > 1:
+                what = f"{', '.join(map(repr, names))} are of one account: give them one name"
+                self.problems.append(document.problem(("systems",), what))
 
     def _check_marketing(self, document: Document, trigger: Trigger, provider: ProviderDefinition | None) -> None:
         """Marketing mail without consent, or without a way out, must not wait for the first recipient to be noticed."""
