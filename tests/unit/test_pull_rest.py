@@ -15,7 +15,7 @@ from espial.events import Link
 from espial.services.pull_notifications import HELD, READING
 from tests.builders import NOON, an_event
 from tests.notifying import a_notification
-from tests.pulling import SHOP, TOKEN, SoapClient, World, a_request, csv_of, plain_body
+from tests.pulling import SHOP, TOKEN, SoapClient, World, a_request, csv_of, plain_body, pure360
 
 
 class RestClient:
@@ -70,6 +70,18 @@ def test_events_come_whole_under_a_lease(world, client):
     assert (None, None, None, False, []) == tuple(
         empty[name] for name in ("lease", "until", "cursor", "more", "events")
     )
+
+
+def test_only_the_fields_that_go_out(world, client):
+    """Where the destination lists them, the recipient's others stay here."""
+    world.destinations["shop"] = SHOP._replace(custom_fields=("first name",))
+    world.outbox.put([pure360("o", "OPEN", 1700519196)])
+    (found,) = client.take()["events"]
+    assert {"First Name": "Ann"} == found["event"]["properties"]["traits"]
+    world.destinations["shop"] = SHOP
+    world.now += HELD
+    (found,) = client.take()["events"]
+    assert {"First Name", "external_id"} == {*found["event"]["properties"]["traits"]}
 
 
 def test_what_is_not_acknowledged_comes_again(world, client):

@@ -19,11 +19,14 @@ from espial.compression import inflate
 from espial.errors import MalformedDelivery, Refused, TooLarge
 from espial.events import Instant
 from espial.gateway import Refusal, Request
+from espial.logs import logger
+from espial.notifications.facts import without
 from espial.notifications.pull import MOST, trigger
 from espial.notifications.pulled import PullDestination
 from espial.services.pull_notifications import Denied, Page, Pull, Wanted
 from espial.soap import envelope, facade
 from espial.soap.envelope import Fault
+from espial.soap.facade import Answered
 from espial.soap.values import BadField
 from espial.soap.wsdl import Use, wsdl
 
@@ -78,6 +81,7 @@ def respond(request: Request, path: str, pull: Pull, public_url: str) -> Respons
         return _rest(request, path, pull, out)
     except Exception as exc:  # noqa: BLE001  whatever it is, the caller gets an answer, and the log what is ours
         refused = admin.refused(_refusal(exc))
+        logger.warning("pull.refused", extra={"reason": json.loads(refused.body)["reason"]})
         response = out(refused.status, refused.body.encode(), "application/json")
         response["headers"].update(refused.headers)
         return response
@@ -96,7 +100,13 @@ def _soap(request: Request, pull: Pull, out: _Out) -> Response:
     except BadField as exc:
         body = envelope.answer("bean_exception_validation", exc.problems, "map")
         return out(200, body, envelope.TYPE)
-    return facade.handle(called, pull, lambda said: out(200, envelope.answer(*said), envelope.TYPE), fit)
+
+    def render(said: Answered) -> Response:
+        if said.result != "success":
+            logger.warning("pull.refused", extra={"reason": said.result})
+        return out(200, envelope.answer(*said), envelope.TYPE)
+
+    return facade.handle(called, pull, render, fit)
 
 
 def _rest(request: Request, path: str, pull: Pull, out: _Out) -> Response:
@@ -151,10 +161,10 @@ def _events(request: Request, pull: Pull, of: PullDestination, out: _Out) -> Res
     )
     if cursor := given.get("cursor"):
         pull.acknowledge(of, cursor)
-    return pull.batch(of, wanted, lambda page: out.json(200, _page(page)), fit)
+    return pull.batch(of, wanted, lambda page: out.json(200, _page(page, of)), fit)
 
 
-def _page(page: Page) -> Mapping[str, Any]:
+def _page(page: Page, of: PullDestination) -> Mapping[str, Any]:
     held = page.lease or None
     return {
         "lease": held,
@@ -162,7 +172,7 @@ def _page(page: Page) -> Mapping[str, Any]:
         "cursor": held,
         "more": page.more,
         "events": [
-            {"id": one.id, "trigger": one.trigger, "replayed": one.replayed, "event": one.event}
+            {"id": one.id, "trigger": one.trigger, "replayed": one.replayed, "event": without(one.event, of.gives)}
             for one in page.notifications
         ],
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from espial.events import Event
 from espial.notifications.outbox import Notification
 
 _DATES = {
@@ -57,6 +60,15 @@ def custom(notification: Notification) -> dict[str, str]:
     """The recipient's own fields, by name."""
     traits = _inner(notification.event.properties, "traits")
     return {name: _text(value) for name, value in traits.items() if not isinstance(value, dict | list)}
+
+
+def without(event: Event, gives: Callable[[str], bool]) -> Event:
+    """The event without those of the recipient's own fields that do not go out."""
+    traits = event.properties.get("traits")
+    if not isinstance(traits, Mapping) or all(map(gives, traits)):
+        return event
+    given = {name: value for name, value in traits.items() if gives(name)}
+    return msgspec.structs.replace(event, properties={**event.properties, "traits": given})
 
 
 def _inner(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:
