@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from espial.cli import stores
 from espial.cli.app import app
+from espial.services import deliver_feed
 from tests.functions.test_deliver_feed import Delivering
 from tests.functions.test_write_feed import Written
 from tests.loopback import Canned, loopback
@@ -66,6 +67,7 @@ def test_feeds_are_listed_with_what_each_sink_lacks(world):
     assert 0 == result.exit_code, result.output
     assert all(len(line) <= 80 for line in result.output.splitlines())
     lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert "feed batch closed files rows newly waiting" in lines
     assert "cdp 2" == next(line[:5] for line in lines if line.startswith("cdp "))
     assert "cdp/bucket 1 files is getting on" in lines
     assert [line for line in lines if line.startswith("cdp/http 2 files failed 1 times, again at")]
@@ -102,8 +104,8 @@ def test_a_file_is_fetched_as_it_was_written(world, tmp_path):
     assert "no file 2.csv" in espial("feeds", "get", "cdp", "2.csv").stderr
 
 
-def test_files_are_sent_again_by_name_and_by_batch(world):
-    """To all sinks that had them, or to one."""
+def test_files_are_sent_again_by_name_and_by_batch(world, monkeypatch):
+    """To all sinks that had them, or to one; what there was no time for is said."""
     world.commit("1.csv")
     world.commit("2.csv")
     world.run()
@@ -112,6 +114,10 @@ def test_files_are_sent_again_by_name_and_by_batch(world):
     assert (0, "http: delivered, 2 files\n") == (result.exit_code, result.output)
     assert ["/in/1.csv", "/in/2.csv"] == [seen.path for seen in world.http.seen if "manifest" not in seen.path]
     assert 0 == espial("feeds", "resend", "cdp", "1.csv").exit_code
+    with monkeypatch.context() as hurry:
+        hurry.setattr(deliver_feed, "MARGIN_MS", 400_000)  # more than an invocation has
+        result = espial("feeds", "resend", "cdp", "2", "--sink", "http")
+    assert (1, "http: more, 0 files: no time for 2.csv and what is behind it\n") == (result.exit_code, result.output)
     result = espial("feeds", "resend", "cdp", "3.csv")
     assert (1, 3) == (result.exit_code, result.output.count("not_delivered_yet: "))
     assert "has no sink ftp" in espial("feeds", "resend", "cdp", "1.csv", "--sink", "ftp").stderr

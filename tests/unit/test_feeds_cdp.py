@@ -22,7 +22,7 @@ from espial.feeds.files import FeedFile
 from espial.feeds.formats import Format, encode
 from tests.builders import NOON
 
-LAYOUTS = built_in()
+LAYOUTS = dict(built_in())
 SENDS, RESPONSES = "campaign_event_nonrpi", "response_event"
 
 
@@ -189,7 +189,8 @@ def test_loading_again_changes_nothing(feed):
     assert ({"known": 4}, []) == (again[0].files, again[0].findings)
     feed.put(SENDS, sent("1", campaign_name="Renamed"), corrects="2026-11-18")
     loaded, _, _, counts = load(feed, database)
-    assert (1, [], 3) == (loaded.corrections, loaded.findings, counts["campaign_event"])
+    assert (1, 3) == (loaded.corrections, counts["campaign_event"])
+    assert ["doubled"] == [finding.code for finding in loaded.findings]
     with closing(sqlite3.connect(database)) as db:
         one = "SELECT campaign_name FROM campaign_event WHERE client_campaign_event_id = '1'"
         assert ("Renamed",) == db.execute(one).fetchone()
@@ -224,6 +225,117 @@ def test_a_response_without_its_campaign_event_is_found(feed):
     assert ("orphans", path.name, "2") == (finding.code, finding.about, finding.detail[-1])
     assert [] == feed.findings(parents=False)
     assert ["orphans"] == [finding.code for finding in load(feed)[0].findings]
+
+
+def test_a_response_that_comes_before_its_campaign_event_is_found(feed):
+    """Whoever loads in order would refuse it. A load later it does no harm any more."""
+    database = str(feed.root.parent / f"{feed.root.name}.sqlite")
+    path = feed.put(RESPONSES, responded("r1", "1", "opened"))
+    feed.put(SENDS, sent("1"))
+    (finding,) = feed.findings()
+    assert ("orphans", path.name) == (finding.code, finding.about)
+    assert ["orphans"] == [finding.code for finding in load(feed, database)[0].findings]
+    assert [] == load(feed, database)[0].findings
+
+
+def test_in_one_batch_campaign_events_come_first(feed):
+    """Whatever their files are called and in whatever order they lie there."""
+    feed.put(RESPONSES, responded("r1", "1", "opened"), batch=7, created_at=NOON)
+    feed.put(SENDS, sent("1"), batch=7, created_at=NOON)
+    assert [] == [*feed.findings(), *load(feed)[0].findings]
+
+
+def test_a_response_belongs_to_a_campaign_event_of_its_system(feed):
+    """Ids are those of a system: nothing is counted for the other's."""
+    feed.put(SENDS, sent("1", sor_name="Klaviyo"), sent("2"))
+    feed.put(RESPONSES, responded("r1", "1", "opened"), responded("r2", "2", "opened"))
+    (finding,) = feed.findings()
+    assert ("orphans", "1") == (finding.code, finding.detail[-1])
+    loaded, campaigns, people, _ = load(feed)
+    assert ["orphans"] == [finding.code for finding in loaded.findings]
+    assert (2, 1, 1) == (campaigns[0].sends, campaigns[0].opens_unique, campaigns[0].opens)
+    assert {"cust-1": "", "cust-2": "2026-11-20 12:05:00"} == {one.person: one.last_open for one in people}
+    feed.put(SENDS, sent("1"))
+    feed.put(RESPONSES, responded("r3", "1", "opened"))
+    assert (3, 2, 3) == load(feed)[1][0][2:3] + load(feed)[1][0][4:6]
+
+
+def test_an_event_that_is_in_two_files_is_found(feed):
+    """The feed promises each once; the upsert of a CDP would hide it."""
+    feed.put(SENDS, sent("1"), sent("2"))
+    feed.put(RESPONSES, responded("r1", "1", "opened"))
+    sends = feed.put(SENDS, sent("3"), sent("1"), sent("2", sor_name="Klaviyo"))
+    responses = feed.put(RESPONSES, responded("r1", "1", "opened"), responded("r2", "1", "opened"))
+    assert [
+        Finding("doubled", sends.name, "1 rows that came before, such as Braze 1"),
+        Finding("doubled", responses.name, "1 rows that came before, such as Braze 1 r1"),
+    ] == feed.findings()
+    assert [
+        Finding("doubled", sends.name, "1 rows that came before"),
+        Finding("doubled", responses.name, "1 rows that came before"),
+    ] == load(feed)[0].findings
+
+
+def test_an_event_of_two_feeds_is_not_doubled(feed):
+    """Each has its own files of it."""
+    feed.put(SENDS, sent("1"))
+    feed.put(SENDS, sent("1"), feed="other", name="other.csv", sequence=1)
+    assert [] == [*feed.findings(), *load(feed)[0].findings]
+
+
+def test_a_state_may_come_again(feed):
+    """Of a recipient there is one row, which every onboarding has its own of."""
+    for name in ("a", "b"):
+        feed.put("offer_history", {"rp_contact_id": "70", "offer_code": name})
+    assert [] == [*feed.findings(), *load(feed)[0].findings]
+
+
+@pytest.mark.parametrize("left_out", ["campaign_code", "campaign_name", "campaign_event_datetime", "email_address"])
+def test_a_layout_of_ones_own_may_lack_columns(tmp_path, monkeypatch, left_out):
+    """What follows from the rows is empty where they do not say."""
+    without(monkeypatch, SENDS, left_out)
+    feed = Feed(tmp_path)
+    fill(feed)
+    loaded, campaigns, people, _ = load(feed)
+    assert [] == [*feed.findings(), *loaded.findings]
+    assert 3 == sum(campaign.sends for campaign in campaigns)
+    assert 3 == sum(campaign.opens + campaign.unsubscribes for campaign in campaigns)
+    assert ([""] if left_out == "campaign_code" else ["c-1", "c-2"]) == [campaign.code for campaign in campaigns]
+    assert {"cust-1", "cust-2", "cust-3"} == {one.person for one in people}
+
+
+@pytest.mark.parametrize("whose", [SENDS, RESPONSES])
+def test_where_a_layout_names_no_system_any_will_do(tmp_path, monkeypatch, whose):
+    """Nothing says that it is another one."""
+    without(monkeypatch, whose, "sor_name")
+    feed = Feed(tmp_path)
+    fill(feed)
+    path = feed.put(RESPONSES, responded("r9", "no", "opened"))
+    assert [("orphans", path.name)] == [(finding.code, finding.about) for finding in feed.findings()]
+    loaded, campaigns, _, _ = load(feed)
+    assert ["orphans"] == [finding.code for finding in loaded.findings]
+    assert 2 == campaigns[0].opens
+
+
+def without(monkeypatch: pytest.MonkeyPatch, layout: str, column: str) -> None:
+    """The layout's place is taken by one that lacks a column."""
+    columns = tuple(one for one in LAYOUTS[layout].columns if one.name != column)
+    mine = LAYOUTS[layout].model_copy(update={"columns": columns, "profiles": {}})
+    monkeypatch.setitem(LAYOUTS, layout, mine)
+
+
+def test_a_layout_of_ones_own_with_another_key_is_loaded(tmp_path, monkeypatch):
+    """Its table is made for it, not for the one that ships beside it."""
+    columns = (Column(name="response_id"), Column(name="what"))
+    mine = LAYOUTS[RESPONSES].model_copy(
+        update={"name": "mine", "key": ("response_id",), "columns": columns, "profiles": {}}
+    )
+    monkeypatch.setitem(LAYOUTS, "mine", mine)
+    feed = Feed(tmp_path)
+    feed.put(SENDS, sent("1"))
+    feed.put("mine", {"response_id": "r1", "what": "opened"})
+    loaded, _, _, counts = load(feed)
+    assert ([], 1) == (loaded.findings, counts["response_event"])
 
 
 def test_an_unknown_disposition_code_is_found(feed):

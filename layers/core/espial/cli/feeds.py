@@ -29,7 +29,10 @@ Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 @app.command("list")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
-    """Every feed, its last batch and how far its sinks are."""
+    """Every feed, what its last batch brought, and how far its sinks are.
+
+    "newly waiting" are the responses that began to wait for their send with that batch.
+    """
     stack: Stack = ctx.obj
     facts = [_facts(stack, feed) for feed, _ in stores.feeds(stack).feeds()]
     if as_json:
@@ -37,7 +40,7 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
     elif not facts:
         say("no feed was applied")
     else:
-        table(("feed", "batch", "closed", "files", "rows", "waiting"), map(_feed_line, facts))
+        table(("feed", "batch", "closed", "files", "rows", "newly waiting"), map(_feed_line, facts))
         table(("sink", "lacks", "state"), [_sink_line(one["feed"], sink) for one in facts for sink in one["sinks"]])
 
 
@@ -145,7 +148,7 @@ def check_(
     ] = None,
     definitions: Definitions = None,
 ) -> None:
-    """Whether files are whole and as their manifests say, no number is missing, and no response without its send.
+    """Whether files are whole and as their manifests say, without gaps, doubles, and responses before their sends.
 
     Exit status 1 if anything is wrong.
     """
@@ -234,7 +237,7 @@ def _facts(stack: Stack, feed: FeedDefinition) -> dict[str, Any]:
         "closed_at": last.closed_at.isoformat() if last else None,
         "files": len(files),
         "rows": sum(file.rows for file in files),
-        "waiting": last.counts.get("waiting", 0) if last else 0,
+        "newly_waiting": last.counts.get("waiting", 0) if last else 0,
         "sinks": [_sink_facts(book, feed.name, sink) for sink in feed.sinks],
     }
 
@@ -256,7 +259,12 @@ def _sink_facts(book: FeedBook, feed: str, sink: Sink) -> dict[str, Any]:
 
 def _feed_line(facts: dict[str, Any]) -> tuple[str, ...]:
     closed = (facts["closed_at"] or "never")[:16].replace("T", " ")
-    return facts["feed"], f"{facts['batch']:,}", closed, *(f"{facts[name]:,}" for name in ("files", "rows", "waiting"))
+    return (
+        facts["feed"],
+        f"{facts['batch']:,}",
+        closed,
+        *(f"{facts[name]:,}" for name in ("files", "rows", "newly_waiting")),
+    )
 
 
 def _sink_line(feed: str, sink: dict[str, Any]) -> tuple[str, ...]:

@@ -17,8 +17,11 @@ from espial.feeds.files import MANIFEST, FeedFile
 from espial.feeds.formats import Format, decode
 
 DELIMITERS = (",", "|", "\t", ";")
-PARENT = "client_campaign_event_id"
+SYSTEM, PARENT = "sor_name", "client_campaign_event_id"
 _RANKS = {"campaign_event": 0, "response_event": 2}
+
+FED_ONCE = ("campaign_event", "response_event")
+"""A row of these is an event, which is fed once. Others are states, which may come again with their key."""
 
 Layouts = Mapping[str, LayoutDefinition]
 
@@ -86,10 +89,11 @@ def order(file: FeedFile, layouts: Layouts) -> tuple[object, ...]:
 
 
 def check(present: Iterable[Present], layouts: Layouts, *, parents: bool = True) -> Iterator[Finding]:
-    """Everything that is wrong. `parents`: also responses whose campaign event is in none of the files."""
-    known: set[str] = set()
-    children: list[tuple[str, str]] = []
-    files: list[FeedFile] = []
+    """Everything that is wrong with files that are loaded in this order.
+
+    `parents`: also responses whose campaign event is in none of the files before theirs.
+    """
+    known, files = _Known(), []
     for file, content in present:
         files.append(file)
         try:
@@ -101,15 +105,58 @@ def check(present: Iterable[Present], layouts: Layouts, *, parents: bool = True)
             yield Finding("missing", file.name, "there is a manifest, and no file")
             continue
         kind = record_of(file, layouts)
-        if kind in ("campaign_event", "response_event") and PARENT in file.columns:
-            place = file.columns.index(PARENT)
-            if kind == "campaign_event":
-                known.update(row[place] for row in rows)
-            else:
-                children += [(row[place], file.name) for row in rows]
+        if kind in FED_ONCE:
+            yield from known.doubled(file, rows)
+        if kind == "campaign_event":
+            known.take_parents(file, rows)
+        elif kind == "response_event" and parents:
+            yield from known.orphans(file, rows)
     yield from gaps(files)
-    if parents:
-        yield from _orphans(known, children)
+
+
+class _Known:
+    """The campaign events and responses of the files so far. Ids are those of a system."""
+
+    def __init__(self) -> None:
+        self._keys: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._parents: defaultdict[str, set[str]] = defaultdict(set)
+
+    def doubled(self, file: FeedFile, rows: Iterable[Sequence[str]]) -> Iterator[Finding]:
+        """Rows whose key a file of this feed and layout had before."""
+        seen, again = self._keys[file.feed, file.layout], []
+        for key in map("\x1f".join, _cells(file, (SYSTEM, *file.key), rows)):
+            if key in seen:
+                again.append(key)
+            seen.add(key)
+        if again:
+            example = again[0].replace("\x1f", " ").strip()
+            yield Finding("doubled", file.name, f"{len(again)} rows that came before, such as {example}")
+
+    def take_parents(self, file: FeedFile, rows: Iterable[Sequence[str]]) -> None:
+        """What later responses may belong to."""
+        for system, parent in _cells(file, (SYSTEM, PARENT), rows):
+            self._parents[system].add(parent)
+
+    def orphans(self, file: FeedFile, rows: Iterable[Sequence[str]]) -> Iterator[Finding]:
+        """Responses without campaign event before them."""
+        if PARENT not in file.columns:
+            return
+        alone = [parent for system, parent in _cells(file, (SYSTEM, PARENT), rows) if not self._has(system, parent)]
+        if alone:
+            told = f"{len(alone)} responses without their campaign event before them, such as {alone[0]}"
+            yield Finding("orphans", file.name, told)
+
+    def _has(self, system: str, parent: str) -> bool:
+        """A layout of one's own may not say of which system its rows are: then any will do."""
+        systems = (system, "") if system else self._parents
+        return any(parent in self._parents[one] for one in systems)
+
+
+def _cells(file: FeedFile, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+    """Some columns of each row; empty where the file lacks one."""
+    places = [file.columns.index(column) if column in file.columns else None for column in columns]
+    for row in rows:
+        yield ["" if place is None else row[place] for place in places]
 
 
 def gaps(files: Iterable[FeedFile]) -> Iterator[Finding]:
@@ -193,12 +240,3 @@ def _missing(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     for before, after in pairwise(numbers):
         if after > before + 1:
             yield before + 1, after - 1
-
-
-def _orphans(known: set[str], children: Iterable[tuple[str, str]]) -> Iterator[Finding]:
-    by_file: defaultdict[str, list[str]] = defaultdict(list)
-    for parent, name in children:
-        if parent not in known:
-            by_file[name].append(parent)
-    for name, parents in by_file.items():
-        yield Finding("orphans", name, f"{len(parents)} responses without their campaign event, such as {parents[0]}")
