@@ -32,6 +32,7 @@ ATTACKS = {
     "an external DTD": f'<!DOCTYPE e SYSTEM "http://192.0.2.1/x.dtd">{HEAD}{TAIL}',
     "an unknown entity": f"{HEAD}{ENTITY}{TAIL}",
     "elements too deep": HEAD + "<a>" * 30 + "</a>" * 30 + TAIL,
+    "too many elements": HEAD + "<a/>" * 200_000 + TAIL,
     "elements far too deep": "<a>" * 100_000,
     "a reference": f'{HEAD}<entityData href="#1"/>{TAIL}',
     "no end": HEAD,

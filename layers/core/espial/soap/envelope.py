@@ -1,6 +1,7 @@
 """A SOAP 1.1 request to a call, and what came of it to an envelope.
 
-Of XML nothing is allowed that could cost or reach anything: no DTD and so no entities, 32 elements deep, 5 MB.
+Of XML nothing is allowed that could cost or reach anything: no DTD and so no entities, 32 elements deep, 200,000 of
+them, 5 MB.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from espial.soap.values import Form, Value, child, form_of, local, read, text, w
 
 LARGEST = 5 << 20
 DEEPEST = 32
+MOST = 200_000
 TYPE = "text/xml; charset=utf-8"
 PAINT = "urn:localhost-paint"
 TYPES = "http://www.pure360.com/paint"
@@ -46,14 +48,18 @@ class Call(NamedTuple):
 
 
 class _Builder(TreeBuilder):
-    """A tree that stays shallow."""
+    """A tree that stays shallow and small."""
 
     def __init__(self) -> None:
         super().__init__()
         self._depth = 0
+        self._elements = 0
 
     def start(self, tag: str, attrs: dict[Any, Any], /) -> Element:
         self._depth += 1
+        self._elements += 1
+        if self._elements > MOST:
+            raise Fault(f"there are more than {MOST:,} elements")
         if self._depth > DEEPEST:
             raise Fault(f"elements lie more than {DEEPEST} deep")
         if "href" in attrs:
