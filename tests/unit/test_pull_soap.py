@@ -389,6 +389,25 @@ def test_the_form_of_the_login_where_a_call_has_none(world):
     assert "success" == result_of(answer)[0]
 
 
+def test_what_cannot_be_decoded_is_refused_in_the_callers_form(client):
+    """Before anything else is looked at."""
+    body = (GET_BATCH % client.context_id).replace("notificationTypes", "notificationTypes_base64")
+    answer = plain_body(client.send(body))
+    assert b"<t:pairs>" in answer
+    result, data = result_of(answer)
+    assert ("bean_exception_validation", {"notificationTypes"}) == (result, {*data})
+
+
+def test_what_is_our_fault_is_not_explained_to_the_caller(world, client, monkeypatch):
+    """It is an answer that SOAP clients read, and nothing is taken."""
+    world.wait("one")
+    monkeypatch.setattr(world.outbox, "take", lambda *_, **__: 1 / 0)
+    result, data = client.ask("bus_facade_eventNotification", "getBatch")
+    assert ("bean_exception_system", False) == (result, "Zero" in data)
+    monkeypatch.undo()
+    assert "1" == client.batch()["eventCount"]
+
+
 @pytest.mark.parametrize("form", ["map", "literal"])
 @pytest.mark.parametrize(
     "value",

@@ -19,7 +19,7 @@ from espial.compression import inflate
 from espial.errors import MalformedDelivery, Refused, TooLarge
 from espial.events import Instant
 from espial.gateway import Refusal, Request
-from espial.logs import logger
+from espial.logs import logger, where
 from espial.notifications.facts import without
 from espial.notifications.pull import MOST, trigger
 from espial.notifications.pulled import PullDestination
@@ -27,7 +27,7 @@ from espial.services.pull_notifications import Denied, Page, Pull, Wanted
 from espial.soap import envelope, facade
 from espial.soap.envelope import Fault
 from espial.soap.facade import Answered
-from espial.soap.values import BadField
+from espial.soap.values import BadField, form_of
 from espial.soap.wsdl import Use, wsdl
 
 LARGEST = 6_000_000
@@ -94,19 +94,25 @@ def _asked_for(path: str, request: Request) -> Use | None:
 def _soap(request: Request, pull: Pull, out: _Out) -> Response:
     """Whatever can be read is answered 200; the rest by a fault, which SOAP 1.1 has under 500."""
     try:
-        called = envelope.call(envelope.parse(_body(request, envelope.LARGEST)))
+        root = envelope.parse(_body(request, envelope.LARGEST))
     except (Fault, MalformedDelivery, TooLarge) as exc:
         return out(500, envelope.fault(str(exc)), envelope.TYPE)
-    except BadField as exc:
-        body = envelope.answer("bean_exception_validation", exc.problems, "map")
-        return out(200, body, envelope.TYPE)
 
     def render(said: Answered) -> Response:
         if said.result != "success":
             logger.warning("pull.refused", extra={"reason": said.result})
         return out(200, envelope.answer(*said), envelope.TYPE)
 
-    return facade.handle(called, pull, render, fit)
+    form = form_of(root) or "map"
+    try:
+        return facade.handle(envelope.call(root), pull, render, fit)
+    except Fault as exc:
+        return out(500, envelope.fault(str(exc)), envelope.TYPE)
+    except BadField as exc:
+        return render(Answered("bean_exception_validation", exc.problems, form))
+    except Exception as exc:  # noqa: BLE001  whatever it is, the caller gets an answer, and the log where it was
+        logger.error("pull.failed", extra={"detail": where(exc)})
+        return render(Answered("bean_exception_system", "this is our fault; the function's log has it", form))
 
 
 def _rest(request: Request, path: str, pull: Pull, out: _Out) -> Response:
