@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from espial.notifications.facts import custom, facts
 from espial.notifications.outbox import Notification
+from espial.sources._pure360_fields import ALIASES
 from espial.vocabulary import EventType
 
 MOST = 10_000
@@ -51,8 +52,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 OTHERS = ("type", "email", "mobile", "messageName", "deliveryDate", "eventDate", "deliveryId", "profile", "eventId")
 """Of every trigger that goes by its canonical type."""
 
-ALIASES: Mapping[str, str] = {"SIGNUP": "OPTIN"}
-"""Another name of a trigger, which public clients use."""
 _TYPES = frozenset(map(str, EventType))
 _ALSO = {"emailssent": "emailssentcreditsused"}
 
