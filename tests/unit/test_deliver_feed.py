@@ -452,20 +452,23 @@ def test_a_resend_of_much_ends_in_time_and_says_where():
 
 
 class Counted(Book):
-    """How many batches were read, and how many of them are held."""
+    """How many batches were read; `meanwhile` is done once when the first is."""
 
     def __init__(self) -> None:
         super().__init__(lambda: None)
         self.read = 0
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def batches(self, feed: str, *, after: int = 0) -> Iterator[Batch]:
         for batch in super().batches(feed, after=after):
             self.read += 1
+            meanwhile, self.meanwhile = self.meanwhile, lambda: None
+            meanwhile()
             yield batch
 
 
 @pytest.mark.parametrize(
-    ("names", "read"), [(["7", "3"], 2), (["4.csv"], 4), (["4.csv", "6"], 6), (["12"], 1), (["8", "8.csv"], 8)]
+    ("names", "read"), [(["7", "3"], 2), (["4.csv"], 4), (["4.csv", "6"], 6), (["12", "12"], 1), (["8", "8.csv"], 8)]
 )
 def test_a_resend_reads_no_more_of_history_than_it_has_to(names, read):
     """A year of it has a hundred thousand batches."""
@@ -480,6 +483,18 @@ def test_a_resend_reads_no_more_of_history_than_it_has_to(names, read):
     numbers = sorted({int(name.removesuffix(".csv")) for name in names})
     assert with_manifests(*(f"{number}.csv" for number in numbers)) == world.inboxes["cdp"].names
     assert read == world.book.read
+
+
+def test_a_sink_may_get_on_while_a_file_is_looked_for():
+    """That takes minutes where there is much history."""
+    world = World()
+    world.book = book = Counted()
+    world.commit("1.csv")
+    world.run()
+    world.commit("2.csv")
+    book.meanwhile = world.run
+    assert Outcome("cdp", "cdp", "delivered", 1) == world.delivery().resend(["1.csv"], lambda: world.left)
+    assert 2 == world.book.delivered("cdp", "cdp").batch
 
 
 def test_looking_for_a_file_ends_in_time():

@@ -111,7 +111,7 @@ class Delivery:
         """
         standing = self.book.delivered(self.feed, self.sink)
         wanted = self._given(names, standing, lambda: time_left() > enough_ms)
-        held = self._hold(standing, time_left)
+        held = self._hold(self.book.delivered(self.feed, self.sink), time_left)  # it may have got on meanwhile
         if held is None:
             return self._outcome("busy")
         done = 0
@@ -149,10 +149,9 @@ class Delivery:
 
     def _looked_through(self, names: Collection[str], standing: Delivered) -> Iterable[Batch]:
         """The batches that are named; all of them for a file's name, which does not tell its batch."""
-        numbers = [int(name) for name in names if name.isdecimal()]
-        if len(numbers) < len(names):
+        if not all(name.isdecimal() for name in names):
             return self.book.batches(self.feed)
-        known = sorted(number for number in numbers if 1 <= number <= standing.batch)
+        known = sorted({number for number in map(int, names) if 1 <= number <= standing.batch})
         return chain.from_iterable(islice(self.book.batches(self.feed, after=number - 1), 1) for number in known)
 
     def _run(self, time_left: TimeLeft, enough_ms: float, *, at_once: bool) -> Outcome:
