@@ -30,6 +30,7 @@ VARIABLES = {
     "EXPORTS_BUCKET": "where platforms drop their files",
     "FEEDS_BUCKET": "every feed file, and the folders of bucket sinks",
     "FEEDS_TABLE": "what feeds have written and delivered, and the sends that responses look for",
+    "OUTGOING_QUEUE_URL": "names of destinations for which something waits to be posted",
     "NOTIFICATIONS_TABLE": "what waits for each destination, what was tried, who collects",
     "ONBOARDING_QUEUE_URL": "queue of files of recipients",
     "OUTGOING_NETWORK": "`public`: only public addresses are called; `loopback`: only this machine's own",

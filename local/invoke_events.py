@@ -206,6 +206,8 @@ def events() -> dict[str, dict[str, Any]]:
         "serve_notifications/description": http_event("/ctrlPaintLiteral.wsdl", "", method="GET"),
         "serve_notifications/login": http_event("/_bus/request.soap", LOGIN),
         "route_notifications/carts": _sqs("notify", *((_bus(one), {}) for one in carts.recordables)),
+        "send_notifications/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
+        "send_notifications/shop-events": _sqs("outgoing", ("shop-events", {})),
         "publish_events/carts": _stream(carts.recordables),
         "run_triggers/cart-updated": _sqs("triggers", (_bus(cart), {})),
         "send_message/cart-abandoned": _sqs("send", (json.dumps({**due, "due_at": "2026-01-15T11:00:00Z"}), {})),

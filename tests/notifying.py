@@ -88,7 +88,9 @@ class FakeOutbox:
         self._call()
         return done
 
-    def release(self, destination: str, lease: str, due: Mapping[str, datetime], *, now: datetime) -> int:
+    def release(
+        self, destination: str, lease: str, due: Mapping[str, datetime], *, now: datetime, tried: bool = True
+    ) -> int:
         done = 0
         for known, moment in due.items():
             self._call()
@@ -97,7 +99,7 @@ class FakeOutbox:
                 done += 1
             elif one and one.lease == lease and self._state(one) == "waiting":
                 one.lease = f"back-{lease}"
-                attempts = one.notification.attempts + 1
+                attempts = one.notification.attempts + tried
                 one.notification = msgspec.structs.replace(one.notification, due=moment, attempts=attempts)
                 done += 1
         self._call()

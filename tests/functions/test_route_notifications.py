@@ -32,12 +32,14 @@ def test_events_wait_for_their_destination_and_are_accounted_for(cloud, load_app
     crm = {"name": "crm", "process": "pull", "on": ["OPEN", "bounced"], "pull": {"tokens": ["secretsmanager:espial/c"]}}
     active = {"version": "1", "triggers": {}, "destinations": {"crm": crm, "broken": {"process": "fax", "on": []}}}
     a_bucket(cloud).put_object(Bucket="store", Key="definitions/active.json", Body=json.dumps(active))
+    queue = cloud.client("sqs").create_queue(QueueName="outgoing")["QueueUrl"]
     app = load_app(
         "route_notifications",
         AWS_ENDPOINT_URL=cloud.url,
         EVENTS_TABLE="Events-table",
         NOTIFICATIONS_TABLE="notifications",
         STORE_BUCKET="store",
+        OUTGOING_QUEUE_URL=queue,
     )
     happened = [an_event("o"), an_event("b", type=EventType.BOUNCED), an_event("q", type=EventType.QUEUED)]
     bad = {"messageId": "bad", "body": "{}"}

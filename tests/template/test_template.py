@@ -218,6 +218,10 @@ TABLE_CALLS = {
         *("GetItem", "UpdateItem", "Query", "BatchWriteItem"),  # executions and recipients, in a table of their own
     },
     "RouteNotificationsFunction": {"BatchGetItem", "PartiQLInsert", "PutItem"},  # what waits; PutItem for the ledger
+    "SendNotificationsFunction": {  # all of NotificationsTable
+        *("BatchGetItem", "PartiQLUpdate", "PutItem", "Query", "UpdateItem"),  # what waits, and leases
+        *("BatchWriteItem", "GetItem"),  # evidence, and how destinations are
+    },
     "RunTriggersFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
         *("GetItem", "PutItem", "Query"),  # people, runs, decisions

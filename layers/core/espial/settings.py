@@ -104,7 +104,18 @@ class RouteNotificationsSettings(Settings):
 
     events_table: str
     notifications_table: str
+    outgoing_queue_url: str
     store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendNotificationsSettings(Settings):
+    """What send_notifications reads; `outgoing_network` is `public` or `loopback`."""
+
+    notifications_table: str
+    outgoing_queue_url: str
+    store_bucket: str
+    outgoing_network: str
 
 
 @dataclass(frozen=True, slots=True)

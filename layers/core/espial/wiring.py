@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from espial.services.record_export import ChunkRecorder
     from espial.services.route_notifications import Router
     from espial.services.run_triggers import TriggerRunner
+    from espial.services.send_notifications import Poster
     from espial.services.split_export import Splitter
     from espial.services.write_feed import FeedWriter
     from espial.settings import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         RouteNotificationsSettings,
         RunTriggersSettings,
         SendMessageSettings,
+        SendNotificationsSettings,
         ServeApiSettings,
         ServeNotificationsSettings,
         SplitExportSettings,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from espial.stores.aws_http import AwsClient
     from espial.stores.definitions_bucket import DefinitionsBucket
     from espial.stores.guarded_http import GuardedHttp
+    from espial.stores.outgoing_queue import SqsOutgoingQueue
     from espial.stores.published_templates import PublishedTemplates
 
 
@@ -325,7 +328,44 @@ def router(settings: RouteNotificationsSettings) -> Router:
     from espial.stores.notifications_table import FirstsTable, OutboxTable
 
     table = light("dynamodb"), settings.notifications_table
-    return Router(outbox=OutboxTable(*table), firsts=FirstsTable(*table))
+    poke = outgoing_queue(settings.outgoing_queue_url).poke
+    return Router(outbox=OutboxTable(*table), firsts=FirstsTable(*table), poke=poke)
+
+
+@cache
+def outgoing_queue(queue_url: str) -> SqsOutgoingQueue:
+    """Tells who posts that something waits."""
+    from espial.stores.outgoing_queue import SqsOutgoingQueue
+
+    return SqsOutgoingQueue(light("sqs"), queue_url)
+
+
+def poster(settings: SendNotificationsSettings, time_left: Callable[[], float]) -> Poster:
+    """Posts what waits for a destination; `time_left` (ms) is this invocation's."""
+    import random
+    from datetime import UTC, datetime
+    from secrets import token_hex
+
+    from espial.deliveries import Connection
+    from espial.services.send_notifications import Poster
+    from espial.stores.notifications_table import ConditionsTable, EvidenceTable, OutboxTable
+
+    def secret(reference: str) -> bytes:
+        holder = Connection(name="destination", platform="", secrets=(reference,))
+        return connections(settings.store_bucket).secrets(holder)[0]
+
+    table = light("dynamodb"), settings.notifications_table
+    return Poster(
+        outbox=OutboxTable(*table),
+        evidence=EvidenceTable(*table),
+        conditions=ConditionsTable(*table),
+        http=http(settings.outgoing_network),
+        secret=secret,
+        clock=lambda: datetime.now(UTC),
+        time_left=lambda: time_left() / 1000,
+        chance=random.random,
+        token=lambda: token_hex(8),
+    )
 
 
 @cache

@@ -15,6 +15,7 @@ from espial.cli import (
     apply,
     cdp,
     conformance,
+    destinations,
     events,
     exports,
     feeds,
@@ -104,3 +105,6 @@ app.add_typer(exports.app, name="exports")
 app.add_typer(feeds.app, name="feeds")
 app.command("cdp-load")(cdp.cdp_load)
 app.add_typer(onboarding.app, name="onboarding")
+app.add_typer(destinations.app, name="destinations")
+app.command("attempts")(destinations.attempts)
+app.command("replay")(destinations.replay)

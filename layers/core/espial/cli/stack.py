@@ -79,6 +79,14 @@ class Stack:
         return self._output("FeedsTable")
 
     @property
+    def notifications_table(self) -> str:
+        return self._output("NotificationsTable")
+
+    @property
+    def outgoing_queue_url(self) -> str:
+        return self._output("OutgoingQueueUrl")
+
+    @property
     def feeds_bucket(self) -> str:
         return self._output("FeedsBucket")
 

@@ -13,6 +13,7 @@ from botocore.config import Config
 from espial.cli.stack import Failed, Stack
 from espial.events import PersonKey
 from espial.feeds.published import Feeds
+from espial.notifications.definition import DestinationDefinition, readable
 from espial.services.replay_quarantine import WaysBack
 from espial.stores.aws_http import AwsClient
 from espial.stores.bus import EventBridgeBus
@@ -26,7 +27,9 @@ from espial.stores.export_objects import S3Objects
 from espial.stores.feed_archive import S3FeedArchive
 from espial.stores.feeds_table import FeedBookTable
 from espial.stores.ledger_table import LedgerTable
+from espial.stores.notifications_table import ConditionsTable, EvidenceTable, OutboxTable
 from espial.stores.onboarding_queue import SqsOnboardingQueue
+from espial.stores.outgoing_queue import SqsOutgoingQueue
 from espial.stores.past_events import PastEvents
 from espial.stores.people_table import DecisionsTable, PeopleTable
 from espial.stores.quarantine import S3Quarantine
@@ -94,6 +97,28 @@ def feed_book(stack: Stack) -> FeedBookTable:
 
 def feed_archive(stack: Stack) -> S3FeedArchive:
     return S3FeedArchive(stack.client("s3"), stack.feeds_bucket)
+
+
+def destinations(stack: Stack) -> dict[str, DestinationDefinition]:
+    """The destinations that were applied last, by name."""
+    found, _ = readable((definitions(stack).active() or {}).get("destinations", {}))
+    return {one.name: one for one in found}
+
+
+def outbox(stack: Stack) -> OutboxTable:
+    return OutboxTable(stack.client("dynamodb"), stack.notifications_table)
+
+
+def evidence(stack: Stack) -> EvidenceTable:
+    return EvidenceTable(stack.client("dynamodb"), stack.notifications_table)
+
+
+def conditions(stack: Stack) -> ConditionsTable:
+    return ConditionsTable(stack.client("dynamodb"), stack.notifications_table)
+
+
+def outgoing_queue(stack: Stack) -> SqsOutgoingQueue:
+    return SqsOutgoingQueue(stack.client("sqs"), stack.outgoing_queue_url)
 
 
 def invoke(stack: Stack, function: str, event: Mapping[str, Any]) -> Any:

@@ -12,11 +12,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJso
 
 from espial.definitions.fields import Definition, Name
 from espial.definitions.problems import meant
+from espial.notifications.posted import HttpProcess
 from espial.notifications.pulled import PullProcess
 from espial.notifications.triggers import ASKABLE
 from espial.triggers.definition import EventExpression
 
-PROCESSES = ("pull",)
+PROCESSES = ("http", "pull")
 """Each is also the name of the block that sets it."""
 
 
@@ -36,7 +37,9 @@ CustomFields = Annotated[
 class DestinationDefinition(Definition):
     """One system that learns of events."""
 
-    process: Literal["pull"] = Field(description="pull: its clients collect them, over SOAP or REST.")
+    process: Literal["http", "pull"] = Field(
+        description="http: each is posted to an address. pull: its clients collect them, over SOAP or REST."
+    )
     on: tuple[TriggerName, ...] = Field(
         json_schema_extra={"minItems": 1}, description="Triggers such as `OPEN`, or event types such as `opened`."
     )
@@ -53,6 +56,7 @@ class DestinationDefinition(Definition):
     several: StrictBool = Field(
         default=False, description="true: another destination may have the same profile and trigger."
     )
+    http: HttpProcess | None = None
     pull: PullProcess | None = None
 
     @model_validator(mode="after")

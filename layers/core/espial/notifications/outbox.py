@@ -115,8 +115,10 @@ class Outbox(Protocol):
         """Whoever has the lease is done with these. Returns how many were still the caller's."""
         ...
 
-    def release(self, destination: str, lease: str, due: Mapping[str, datetime], *, now: datetime) -> int:
-        """Whoever has the lease gives these back, to be taken again when they are due; an attempt more each."""
+    def release(
+        self, destination: str, lease: str, due: Mapping[str, datetime], *, now: datetime, tried: bool = True
+    ) -> int:
+        """Whoever has the lease gives these back, to be taken again when they are due; if `tried`, an attempt more."""
         ...
 
     def consume(self, taken: Taken, *, now: datetime) -> bool:

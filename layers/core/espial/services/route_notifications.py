@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -35,10 +35,11 @@ class Routed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router:
-    """The ports of this use-case."""
+    """The ports of this use-case. `poke` tells who posts that something waits for these destinations."""
 
     outbox: Outbox
     firsts: Firsts
+    poke: Callable[[Iterable[str]], None] = lambda _: None
 
     def route_messages(
         self, bodies: Mapping[str, str], destinations: Iterable[DestinationDefinition], now: datetime
@@ -59,6 +60,8 @@ class Router:
 
     def route(self, happened: Sequence[Event], destinations: Iterable[DestinationDefinition], now: datetime) -> Tally:
         """Have each event wait for whom it concerns. Raises TryAgain when the store is away."""
+        destinations = list(destinations)
+        posted = [one for one in destinations if one.http]
         live = [event for event in happened if event.mode != "backfill"]
         found: list[Notification] = []
         for destination in destinations:
@@ -72,6 +75,7 @@ class Router:
                         for name in names
                     ]
         self.outbox.put(found)
+        self.poke([one.name for one in posted if any(put.destination == one.name for put in found)])
         return Counter((one.destination, one.trigger) for one in found)
 
     def _implied(self, destination: DestinationDefinition, mine: Sequence[Event], now: datetime) -> list[Event]:

@@ -194,7 +194,15 @@ class OutboxTable(_Table):
         before = [key for key, item in there.items() if (item["lease"]["S"], item["state"]["S"]) == (lease, state)]
         return len(keys) - len(refused) + len(before)
 
-    def release(self, destination: str, lease: str, due: Mapping[str, datetime], *, now: datetime) -> int:  # noqa: ARG002
+    def release(
+        self,
+        destination: str,
+        lease: str,
+        due: Mapping[str, datetime],
+        *,
+        now: datetime,  # noqa: ARG002
+        tried: bool = True,
+    ) -> int:
         """See `Outbox.release`."""
         if self._consumed([lease]):
             return 0
@@ -204,7 +212,7 @@ class OutboxTable(_Table):
         writes = {}
         for key, item in held.items():
             if item["lease"]["S"] == lease:
-                attempts = {"N": str(int(item["attempts"]["N"]) + 1)}
+                attempts = {"N": str(int(item["attempts"]["N"]) + tried)}
                 values = [{"S": back}, _number(moments[key]), attempts, *_condition(key, lease)]
                 writes[key] = _statement(self._release, *values)
         refused = self._write(writes)
