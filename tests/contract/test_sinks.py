@@ -484,7 +484,9 @@ def test_a_large_file_may_take_longer_but_not_longer_than_there_is_time(size, le
     given = []
 
     class Way:
-        def request(self, _method: str, _url: str, _headers: Any, _body: bytes, seconds: float) -> Answer:
+        def request(
+            self, method: str, url: str, headers: Any = None, body: bytes = b"", seconds: float = 10.0
+        ) -> Answer:
             given.append(seconds)
             return Answer(201)
 
