@@ -20,7 +20,7 @@ class Simulator:
         self.url = url
 
     def get(self, what: str) -> Any:
-        """`users`, `requests` or `currents`."""
+        """`users`, `requests` or `currents`; of a sink `requests`."""
         with urllib.request.urlopen(f"{self.url}/_simulator/{what}", timeout=10) as answer:
             return json.load(answer)
 
@@ -39,7 +39,20 @@ class Simulator:
 @contextmanager
 def simulator(*options: str) -> Iterator[Simulator]:
     """`espial simulate-platform braze` for as long as a block takes."""
-    command = [sys.executable, "-m", "espial.cli", "simulate-platform", "braze", "--port", "0", *options]
+    with _running("simulate-platform", "braze", "--port", "0", *options) as running:
+        yield running
+
+
+@contextmanager
+def sink(*options: str, port: int = 0) -> Iterator[Simulator]:
+    """`espial sink` for as long as a block takes."""
+    with _running("sink", "--port", str(port), *options) as running:
+        yield running
+
+
+@contextmanager
+def _running(*words: str) -> Iterator[Simulator]:
+    command = [sys.executable, "-m", "espial.cli", *words]
     environment = {"PYTHONPATH": str(ROOT / "layers/core"), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

@@ -26,6 +26,7 @@ from espial.cli import (
     sample,
     secrets,
     simulate,
+    sink,
     templates,
     timeline,
 )
@@ -108,3 +109,4 @@ app.add_typer(onboarding.app, name="onboarding")
 app.add_typer(destinations.app, name="destinations")
 app.command("attempts")(destinations.attempts)
 app.command("replay")(destinations.replay)
+app.command("sink")(sink.sink)

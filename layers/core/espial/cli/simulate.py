@@ -15,7 +15,7 @@ import typer
 from espial.cli.output import say
 from espial.cli.secrets import ONBOARDING, signing_secrets
 from espial.cli.simulators.braze import FAULTS, Braze
-from espial.cli.simulators.server import Server
+from espial.cli.simulators.server import Server, Simulation
 from espial.cli.stack import Failed
 
 
@@ -38,8 +38,13 @@ def simulate_platform(
     """Speak as a platform does, on loopback, until interrupted. `/_simulator/users` shows what it was told."""
     braze = Braze(_local_key(for_) if for_ else key, time.time, seed=seed, rate_limit=rate_limit)
     braze.trouble(_faults(faults))
-    server = Server(port, braze)
-    say(f"{platform} listens at {server.url}")
+    listen(port, braze, platform)
+
+
+def listen(port: int, simulated: Simulation, name: str) -> None:
+    """Serve until interrupted or terminated."""
+    server = Server(port, simulated)
+    say(f"{name} listens at {server.url}")
     sys.stdout.flush()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -23,6 +23,10 @@ MISS_AGE = timedelta(seconds=1)
 log = logging.getLogger(__name__)
 
 
+class _NothingApplied(TryAgain):
+    """The stack is new."""
+
+
 class Bundles(Protocol):
     """Where they lie (`espial.stores.definitions_bucket.DefinitionsBucket`)."""
 
@@ -74,7 +78,10 @@ class PublishedTemplates:
 
     def destinations(self) -> list[DestinationDefinition]:
         """The destinations in force; one that this version cannot read must not take the others away."""
-        active = self._fresh()
+        try:
+            active = self._fresh()
+        except _NothingApplied:
+            return []
         if self._destinations is None:
             self._destinations, unreadable = readable(active.get("destinations", {}))
             for name in unreadable:
@@ -108,7 +115,7 @@ class PublishedTemplates:
                     raise TryAgain(f"definitions cannot be read: {type(exc).__name__}") from exc
                 active = self._active  # a stale copy is better than none
             if active is None:
-                raise TryAgain("no definitions were applied yet", after=30)
+                raise _NothingApplied("no definitions were applied yet", after=30)
             if active["version"] != self._active.get("version"):
                 self._trigger.cache_clear()
                 self._readable = self._destinations = None

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
-from espial.cli.simulators.braze import Braze
+from espial.cli.simulators.braze import Reply
 
 HANG_SECONDS = 60.0
 """How long a caller that is to time out is left without a word."""
+
+
+SLOW_SECONDS = 3.0
+
+
+class Simulation(Protocol):
+    """What answers."""
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """One request at a time."""
+        ...
 
 
 class Server(ThreadingHTTPServer):
@@ -17,7 +30,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, platform: Braze) -> None:
+    def __init__(self, port: int, platform: Simulation) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.platform = platform
         self.alone = threading.Lock()
@@ -43,7 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         with self.server.alone:
             reply = self.server.platform.answer(self.command, self.path, headers, body)
-        if reply.trouble:
+        if reply.trouble == "slow":
+            self.server.ended.wait(SLOW_SECONDS)
+        elif reply.trouble:
             if reply.trouble == "timeout":
                 self.server.ended.wait(HANG_SECONDS)
             self.close_connection = True
