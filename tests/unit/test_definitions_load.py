@@ -214,9 +214,7 @@ BAD = [
     ),
     pytest.param(
         {"stages/local.yaml": "templates:\n  hello:\n    subject: x\n"},
-        [
-            "stages/local.yaml:1: templates: a stage may change connections, destinations, feeds, layouts, onboardings, providers, triggers"
-        ],
+        ["stages/local.yaml:1: templates: a stage may change connections, destinations, feeds, layouts, onboardings"],
         id="overlay of a kind that has none",
     ),
     pytest.param(

@@ -10,8 +10,9 @@ from espial.definitions.load import load
 from espial.definitions.publish import bundle
 from espial.events import Campaign, Cart, Client, Commerce, Failure, Link, Order, Person, Product
 from espial.feeds import paths
-from espial.feeds.definition import DISPOSITIONS, Column, FeedDefinition, LayoutDefinition, built_in, extension_of
-from espial.feeds.paths import Facts
+from espial.feeds.definition import Column, FeedDefinition, LayoutDefinition, built_in, extension_of
+from espial.feeds.dispositions import DISPOSITIONS
+from espial.feeds.paths import Facts, Reading
 from espial.feeds.published import Feeds
 from espial.feeds.rows import RowMaker
 from espial.vocabulary import EventType
@@ -183,16 +184,20 @@ EVERYTHING = an_event(
     ],
 )
 def test_a_path_reads_what_it_says_and_nothing_of_what_is_not_there(path, expected):
-    read = paths.readers([((path,), "", None)])
-    assert read(EVERYTHING, Facts(system="Braze")) == [expected]
-    assert read(an_event("bare", person=Person(), properties={}), Facts())[0] in ("", "2026-11-20 12:00:00", "opened")
+    read = paths.readers([Reading((path,))])
+    assert read(EVERYTHING, Facts(system="Braze")) == ([expected], False)
+    assert read(an_event("bare", person=Person(), properties={}), Facts())[0][0] in (
+        "",
+        "2026-11-20 12:00:00",
+        "opened",
+    )
 
 
 def test_the_first_text_that_is_there_counts_then_the_default():
-    read = paths.readers([(("campaign.id", "properties.id"), "none", None)])
-    assert read(an_event(campaign=Campaign(id="c")), Facts()) == ["c"]
-    assert read(an_event(campaign=Campaign(), properties={"id": "p"}), Facts()) == ["p"]
-    assert read(an_event(campaign=None), Facts()) == ["none"]
+    read = paths.readers([Reading(("campaign.id", "properties.id"), "none", needed=True)])
+    assert read(an_event(campaign=Campaign(id="c")), Facts()) == (["c"], False)
+    assert read(an_event(campaign=Campaign(), properties={"id": "p"}), Facts()) == (["p"], False)
+    assert read(an_event(campaign=None), Facts()) == (["none"], False)
 
 
 def a_maker(*columns: Column, truncate: bool = True) -> RowMaker:

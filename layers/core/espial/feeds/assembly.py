@@ -1,4 +1,4 @@
-"""Rows come together as files: by layout, system and day of correction, in an order that only their content decides."""
+"""Rows come together as files: by layout, system and day of correction, in an order that only their events decide."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
+from operator import itemgetter
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from espial.events import Event
 from espial.feeds.definition import Column, FeedDefinition, LayoutDefinition, Record, extension_of
 from espial.feeds.files import FeedFile
 from espial.feeds.formats import encode
-from espial.feeds.paths import Facts, readers
+from espial.feeds.paths import Facts, Reading, readers
 from espial.feeds.rows import RowMaker, Values
 
 DATA, REJECTS, UNMATCHED = "data", "rejects", "unmatched"
@@ -24,8 +27,11 @@ _RANKS: tuple[Record, ...] = ("offer_history", "offer_history_meta", "campaign_e
 _REASONS = (Column(name="reject_code", required=True), Column(name="reject_text"))
 
 
-_Row = tuple[datetime, str, Values]
-"""When it happened and the event's id, by which rows are sorted."""
+_Row = tuple[str, datetime, tuple[str, ...]]
+"""The event's id, which begins with its second and by which rows are sorted, and when it happened."""
+
+
+_ID, _AT = itemgetter(0), itemgetter(1)
 
 
 class _Group(NamedTuple):
@@ -55,7 +61,7 @@ class Assembly:
             if feed.extensions
             else {}
         )
-        self._extra = readers(((path,), "", None) for path in feed.extension_fields)
+        self._extra = readers(Reading((path,)) for path in feed.extension_fields)
         self._rows: defaultdict[tuple[str, str, str, str], list[_Row]] = defaultdict(list)
 
     @property
@@ -75,7 +81,7 @@ class Assembly:
         self._put(maker, event, facts, values)
         if extension := self._extensions.get(record):
             for name, value in self._more(maker, event, facts):
-                line = facts._replace(field_name=name, field_value=value)
+                line = replace(facts, field_name=name, field_value=value)
                 said, wrong = extension.row(event, line)
                 if wrong:
                     self._refused(REJECTS, extension, event, line, [*said, *wrong])
@@ -97,17 +103,17 @@ class Assembly:
 
     def _more(self, maker: RowMaker, event: Event, facts: Facts) -> Iterator[tuple[str, str]]:
         yield from maker.left_out(event, facts)
-        for path, value in zip(self._feed.extension_fields, self._extra(event, facts), strict=True):
+        for path, value in zip(self._feed.extension_fields, self._extra(event, facts)[0], strict=True):
             if value:
                 yield path, value
 
     def _put(self, maker: RowMaker, event: Event, facts: Facts, values: Values) -> None:
         at = event.occurred_at
         corrects = f"{at.astimezone(UTC):%Y-%m-%d}" if at < self._late_before else ""
-        self._rows[maker.layout.name, facts.system, DATA, corrects].append((at, event.event_id, values))
+        self._rows[maker.layout.name, facts.system, DATA, corrects].append((event.event_id, at, tuple(values)))
 
     def _refused(self, kind: str, maker: RowMaker, event: Event, facts: Facts, values: Values) -> None:
-        self._rows[maker.layout.name, facts.system, kind, ""].append((event.occurred_at, event.event_id, values))
+        self._rows[maker.layout.name, facts.system, kind, ""].append((event.event_id, event.occurred_at, tuple(values)))
 
     def files(self, series: dict[str, int]) -> Iterator[tuple[FeedFile, bytes]]:
         """The files in the order in which they may be delivered; counts `series` on."""
@@ -115,7 +121,7 @@ class Assembly:
         groups = {_Group(_rank(makers[key[0]].layout), *key): rows for key, rows in self._rows.items()}
         size = self._feed.rotate.rows
         for group, rows in sorted(groups.items()):
-            rows.sort()
+            rows.sort(key=_ID)  # the lines of one event keep their order
             for start in range(0, len(rows), size):
                 yield self._file(makers[group.layout], group, rows[start : start + size], series)
 
@@ -150,8 +156,8 @@ class Assembly:
             rows=len(rows),
             size=len(content),
             sha256=sha256(content).hexdigest(),
-            first=rows[0][0],
-            last=rows[-1][0],
+            first=min(map(_AT, rows)),
+            last=max(map(_AT, rows)),
             created_at=self._closed_at,
             corrects=group.corrects,
         )

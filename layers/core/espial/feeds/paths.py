@@ -16,7 +16,7 @@ import msgspec
 from espial.events import Event
 
 
-class Facts(NamedTuple):
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """What Espial adds to an event when it becomes a row; empty where it does not apply.
 
     system              the connection's name in the CDP (`sor_name`).
@@ -53,14 +53,27 @@ class Facts(NamedTuple):
     field_value: str = ""
 
 
-Readers = Callable[[Event, Facts], list[str]]
-"""The texts of several columns; "" for no value."""
+class Reading(NamedTuple):
+    """A column's text: the first of the paths that leads to one, else `default`, written by `as_type`.
+
+    It is odd if it has more than `longest` characters, or is `needed` and empty.
+    """
+
+    paths: Iterable[str]
+    default: str = ""
+    as_type: Callable[[str], str] | None = None
+    longest: int | None = None
+    needed: bool = False
+
+
+Readers = Callable[[Event, Facts], tuple[list[str], bool]]
+"""The texts of several columns, "" for no value; and whether one of them is odd."""
 
 
 def check(path: str) -> str:
     """The path, if it leads anywhere. Raises ValueError."""
     root, _, rest = path.partition(".")
-    if (root == "feed" and rest in Facts._fields) or (root == "properties" and rest) or path in _LEAVES:
+    if (root == "feed" and rest in Facts.__struct_fields__) or (root == "properties" and rest) or path in _LEAVES:
         return path
     raise ValueError(f"no field {path!r}: an event's field such as person.email, properties.<name>, or feed.<fact>")
 
@@ -70,19 +83,24 @@ def is_instant(path: str) -> bool:
     return _LEAVES.get(path) is datetime
 
 
-def readers(columns: Iterable[tuple[Iterable[str], str, Callable[[str], str] | None]]) -> Readers:
-    """One function for columns of (paths, default, what makes a text of their type): the first text that is there."""
+def readers(columns: Iterable[Reading]) -> Readers:
+    """One function for all of the columns."""
     names: dict[str, Any] = {"text": text, "instant": instant, "nothing": {}}
     names |= {f"no_{name}": kind() for name, kind in _EMPTY.items()}
     body = _Body()
-    values = []
-    for number, (paths, default, as_type) in enumerate(columns):
-        found = " or ".join([*(body.text_of(check(path)) for path in paths), repr(default)])
-        if as_type:
-            names[f"as_type_{number}"] = as_type
+    texts: list[str] = []
+    odd: list[str] = []
+    for number, column in enumerate(columns):
+        found = " or ".join([*(body.text_of(check(path)) for path in column.paths), repr(column.default)])
+        if column.as_type:
+            names[f"as_type_{number}"] = column.as_type
             found = f"(as_type_{number}(typed) if (typed := {found}) else '')"
-        values.append(found)
-    lines = ["def read(event, facts):", *body.lines, f"    return [{', '.join(values)}]"]
+        texts.append(f"    text_{number} = {found}")
+        odd += [f"len(text_{number}) > {column.longest}"] if column.longest else []
+        odd += [f"not text_{number}"] if column.needed else []
+    values = ", ".join(f"text_{number}" for number in range(len(texts)))
+    last = f"    return [{values}], {' or '.join(odd) or False}"
+    lines = ["def read(event, facts):", *body.lines, *texts, last]
     exec("\n".join(lines), names)  # noqa: S102  of checked paths only; a property's name stands in it as a literal
     read: Readers = names["read"]
     return read
@@ -99,7 +117,7 @@ class _Body:
         """Python for the text that a path leads to."""
         root, _, rest = path.partition(".")
         if root == "feed":
-            return f"facts[{Facts._fields.index(rest)}]"
+            return f"facts.{rest}"
         if root == "properties":
             return self._of_properties(path.split("."))
         *above, name = ["class_" if name == "class" else name for name in path.split(".")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from espial.events import Event
@@ -64,9 +63,10 @@ class Naming(NamedTuple):
 
 def naming(feed: FeedDefinition, event: Event) -> Naming:
     """An onboarding brings its own system name (A.c.9); a connection has the feed's, else its platform's."""
-    own = event.properties.get("system") if event.platform == OURS else None
-    system = feed.systems.get(event.connection) or (own if isinstance(own, str) and own else event.platform)
-    return Naming(system, feed.business_units.get(event.connection, ""))
+    own = str(event.properties.get("system") or "") if event.platform == OURS else ""
+    return Naming(
+        feed.systems.get(event.connection) or own or event.platform, feed.business_units.get(event.connection, "")
+    )
 
 
 def onboarding_id(event: Event) -> str:
@@ -77,12 +77,11 @@ def onboarding_id(event: Event) -> str:
 
 def onboarded_contact(event: Event) -> str:
     """The contact id that onboarding gave the recipient, where the message carries it (A.c.6)."""
-    extras = event.properties.get("message_extras")
-    for place in (event.properties, extras if isinstance(extras, Mapping) else {}):
-        given = place.get("rp_contact_id")
-        if isinstance(given, int | str) and str(given).isdecimal():
-            return str(given)
-    return ""
+    said = event.properties
+    given = said.get("rp_contact_id")
+    if given is None and type(extras := said.get("message_extras")) is dict:
+        given = extras.get("rp_contact_id")
+    return str(given) if isinstance(given, int | str) and str(given).isdecimal() else ""
 
 
 def sent(event: Event, feed: FeedDefinition, named: Naming, id: str, *, origin: str) -> Facts:

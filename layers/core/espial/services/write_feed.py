@@ -17,7 +17,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from espial.errors import TryAgain
 from espial.events import Event
@@ -360,7 +360,7 @@ class _Work:
         crowded = any(len(self._entry(key).waiting) >= MOST_WAITING for key in tied.keys)
         if expired or crowded:
             named = records.naming(self.to.feed, event)
-            facts = records.responded(event, self.to.feed, named, Match("", "", 0.0))._replace(confidence="")
+            facts = replace(records.responded(event, self.to.feed, named, Match("", "", 0.0)), confidence="")
             reason = CROWDED if crowded and not expired else NO_SEND
             self._assembly.unmatched(event, facts, reason, "no campaign event came in time")
             self._settle(event, UNMATCHED)
@@ -375,7 +375,7 @@ class _Work:
     def _settle(self, event: Event, verdict: str) -> None:
         """It waits no more, once this batch is committed."""
         if waited := self._waited.get(event.event_id):
-            self._kept.append(msgspec.structs.replace(waited, fed_by=self.token))
+            self._kept.append(replace(waited, fed_by=self.token))
             self._settled[event.event_id] = waited.until
         self._say(event, verdict)
 
@@ -393,11 +393,11 @@ class _Work:
             made = [assembly.add("offer_history_details", event, facts)]
             meta = event.properties.get("meta")
             for name, value in sorted(meta.items()) if isinstance(meta, Mapping) else ():
-                line = facts._replace(field_name=name, field_value=str(value))
+                line = replace(facts, field_name=name, field_value=str(value))
                 made.append(assembly.add("offer_history_meta", event, line))
         else:
             state = "sent" if kind == records.ONBOARDED else "failed"
-            made = [assembly.add("offer_history_states", event, facts._replace(state=state))]
+            made = [assembly.add("offer_history_states", event, replace(facts, state=state))]
             if kind == records.ONBOARDED:
                 made.append(assembly.add("campaign_event", event, facts))
         self._say(event, _VERDICTS[False if False in made else True if True in made else None])
