@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
-from local.cloud import ROOT
+from local.cloud import ROOT, free_port
 from local.demo.report import Report
 from local.demo.world import Demo, tap_the_bus
 from local.stack import NAME, Stack
@@ -48,6 +48,12 @@ def definitions(folder: Path) -> Path:
     who = {"users": [{"name": "local.sys", "secret": "ssm:/espial/collected"}], "tokens": ["ssm:/espial/collected"]}
     write(copy / "connections/collected.yaml", {"platform": "sendgrid", "secrets": ["secretsmanager:espial/collected"]})
     write(copy / "destinations/collected.yaml", {**collected, "pull": who})
+    posted = {"url": f"http://127.0.0.1:{free_port()}/hook", "secrets": ["ssm:/espial/posted"]}
+    write(copy / "connections/posted.yaml", {"platform": "sendgrid", "secrets": ["secretsmanager:espial/posted"]})
+    write(
+        copy / "destinations/posted.yaml",
+        {"process": "http", "on": ["OPEN"], "connections": ["posted"], "http": posted},
+    )
     write(copy / f"stages/{STAGE}.yaml", {"triggers": {"cart-abandoned": mine}})
     return copy
 

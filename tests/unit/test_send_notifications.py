@@ -93,6 +93,7 @@ class World:
         self.left = 280.0
         self.slept = 0.0
         self._tokens = 0
+        self.woken: list[tuple[Any, ...]] = []
 
         def call() -> None:
             self.trouble()
@@ -124,6 +125,7 @@ class World:
             time_left=lambda: self.left,
             chance=lambda: 0.5,
             token=self.token,
+            wake=lambda names, after: self.woken.append((*names, after)),
             sleep=self.sleep,
             monotonic=lambda: self.slept,
         ).work(destination or a_destination())
@@ -271,7 +273,7 @@ def test_what_an_answer_means(status, outcome):
 
 def test_nobody_s_address_and_no_secret_is_kept_of_an_answer():
     shown = masked(
-        b'{"to": "ada@example.com", "phone": "+1 555 0100 200", "key": "whsec_abc", "t": "aaaaaaaaaaaaaaaaaaaaaaaaaaaa",'
+        b'{"to": "ada@example.com", "phone": "+1 555 0100 200", "key": "whsec_abc", "t": "aaaaaaaaaaaaaaaaaaaaaaaa",'
         b' "auth": "Bearer x.y"} too late' + b"x " * 5000
     )
     assert "too late" in shown
@@ -308,10 +310,12 @@ def test_what_fails_comes_again_when_its_plan_says():
     for _ in range(4):
         assert world.work()["failed"] == 1
         [attempt, *_] = world.evidence.of("crm")
+        assert attempt.again_at
         gaps.append((attempt.again_at - world.now).total_seconds())
         assert world.work(later=timedelta(seconds=gaps[-1] - 1)) == {}
         world.now += timedelta(seconds=1)
     assert gaps == [5.5, 33, 132, 660]
+    assert world.woken == [("crm", 5.5), ("crm", 33.0)]  # the rest is done by the clock
     assert world.states() == {"waiting": 1}
 
 

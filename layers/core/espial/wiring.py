@@ -365,6 +365,7 @@ def poster(settings: SendNotificationsSettings, time_left: Callable[[], float]) 
         time_left=lambda: time_left() / 1000,
         chance=random.random,
         token=lambda: token_hex(8),
+        wake=outgoing_queue(settings.outgoing_queue_url).poke,
     )
 
 

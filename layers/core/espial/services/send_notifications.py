@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +39,8 @@ MOST = 100
 """How many are taken at a time."""
 LEASE = timedelta(minutes=10)
 """Longer than any worker lives."""
+CLOCK = timedelta(minutes=1)
+"""How often all destinations are looked at."""
 MARGIN = 15.0
 """Seconds that are kept for the books."""
 
@@ -56,7 +58,11 @@ class _Tried(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poster:
-    """The ports of this use-case. `time_left` is this process's, in seconds; `token` gives ids of attempts."""
+    """The ports of this use-case.
+
+    `time_left` is this process's, in seconds; `token` gives ids of attempts; `wake` has destinations looked at after
+    some seconds.
+    """
 
     outbox: Outbox
     evidence: Evidence
@@ -67,6 +73,7 @@ class Poster:
     time_left: Callable[[], float]
     chance: Callable[[], float]
     token: Callable[[], str]
+    wake: Callable[[Iterable[str], float], None]
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
 
@@ -210,7 +217,15 @@ class _Run:
         if due:
             ports.outbox.release(name, lease, due, now=now)
         self.tally["given_up"] += len(settled["given_up"])
-        return ports.change(name, [one.verdict for one in done])
+        health = ports.change(name, [one.verdict for one in done])
+        self._wake(health, due, now)
+        return health
+
+    def _wake(self, health: Health, due: Mapping[str, datetime], now: datetime) -> None:
+        """Have somebody look again when the next try is due, if that is before the clock does."""
+        moment = health.probe_at or min(due.values(), default=None)
+        if moment and health.state != "off" and moment - now < CLOCK:
+            self.ports.wake([self.destination.name], (moment - now).total_seconds())
 
     def _again(self, one: _Tried, now: datetime) -> datetime | None:
         """When it may be tried again; what found nobody home any more waits until somebody switches it on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from math import ceil
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,10 +21,10 @@ class SqsOutgoingQueue:
         self._sqs = sqs
         self._queue_url = queue_url
 
-    def poke(self, destinations: Iterable[str]) -> None:
-        """Have somebody look at what waits for each."""
+    def poke(self, destinations: Iterable[str], after: float = 0.0) -> None:
+        """Have somebody look at what waits for each, after so many seconds."""
         for name in destinations:
             try:
-                self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=name)
+                self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=name, DelaySeconds=ceil(after))
             except (ClientError, BotoCoreError, TryAgain) as exc:
                 log.warning("outgoing.unavailable: %s", type(exc).__name__)
