@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from espial.addresses import is_public
 from espial.errors import SignatureError, TryAgain
 from espial.stores import outside
-from espial.stores.guarded_http import LARGEST, is_public
+from espial.stores.guarded_http import LARGEST
 from espial.stores.outside import PublicDocuments
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
 
+from espial.addresses import is_loopback, is_public
 from espial.definitions.fields import SecretReference, https_url
 from espial.triggers.definition import Duration
 
@@ -24,12 +24,12 @@ def _url(value: str) -> str:
     if "@" in parts.netloc or parts.fragment or not (value.isascii() and value.isprintable()) or " " in value:
         raise ValueError("must be a plain https:// address, without user and fragment")
     try:
-        address = ip_address(host.partition("%")[0])
+        allowed = is_public(host) or is_loopback(host)
     except ValueError:
         if re.fullmatch(r"(0x[0-9a-f]*|\d+)", host.rstrip(".").rpartition(".")[2]):
             raise ValueError("must name its host, or give the address in the usual form") from None
         return value
-    if not address.is_global and not address.is_loopback:
+    if not allowed:
         raise ValueError("must be a public address")
     return value
 

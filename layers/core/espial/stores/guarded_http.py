@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
 
+from espial.addresses import is_loopback, is_public
 from espial.answers import Answer
 from espial.errors import AnswerLost, Refused, TryAgain
 
@@ -20,29 +21,6 @@ LARGEST = 65_536
 """Bytes of an answer that are read; what comes behind them is left unread, and the answer says so."""
 
 PUBLIC, LOOPBACK = "public", "loopback"
-
-
-def is_public(address: str) -> bool:
-    """Whether the internet routes it: not private, loopback, link-local, multicast or reserved.
-
-    Of an IPv6 address that leads to an IPv4 one (mapped, 6to4, NAT64) the latter counts.
-    """
-    from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address  # noqa: PLC0415 - seldom needed
-
-    found = ip_address(address.partition("%")[0])
-    if isinstance(found, IPv6Address):
-        translated = IPv4Address(int(found) & 0xFFFF_FFFF) if found in IPv6Network("64:ff9b::/96") else None
-        found = translated or found.ipv4_mapped or found.sixtofour or found
-        if isinstance(found, IPv6Address) and found not in IPv6Network("2000::/3"):
-            return False  # nothing else is given out for use (RFC 4291, 2.4)
-    return found.is_global and not found.is_multicast
-
-
-def is_loopback(address: str) -> bool:
-    """Whether it is this machine's own."""
-    from ipaddress import ip_address  # noqa: PLC0415 - seldom needed
-
-    return ip_address(address.partition("%")[0]).is_loopback
 
 
 class GuardedHttp:
