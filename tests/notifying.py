@@ -17,9 +17,8 @@ Call = Callable[[], None]
 def a_notification(identity: str = "one", destination: str = "crm", **fields: Any) -> Notification:
     """One that waits since noon; the same `identity` gives the same id."""
     event = fields.pop("event", None) or an_event(identity)
-    return Notification(
-        **{"destination": destination, "event": event, "trigger": "OPEN", "put_at": NOON, "due": NOON} | fields
-    )
+    given: dict[str, Any] = {"destination": destination, "event": event, "trigger": "OPEN"}
+    return Notification(**given | {"put_at": NOON, "due": NOON} | fields)
 
 
 class Waiting(msgspec.Struct):

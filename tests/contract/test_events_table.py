@@ -242,7 +242,8 @@ def test_reports_that_add_at_once_are_all_in_what_they_say_together(dynamodb):
 def test_what_was_added_between_reading_and_writing_is_not_overwritten(dynamodb, change):
     """Another worker's addition in that instant makes ours look again, even if all that changed is a hash."""
     large = {"html": "x" * 400_000}
-    theirs = {"body": {"send_key": "k-1"}, "content": {"properties": large}}[change]
+    additions: dict[str, dict[str, Any]] = {"body": {"send_key": "k-1"}, "content": {"properties": large}}
+    theirs = additions[change]
     other = EventsTable(dynamodb, TABLE, no_sleep)
     add(other, a_record("one"))
     add(other, a_record("one", campaign=Campaign(id="c-1")))

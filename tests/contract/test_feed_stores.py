@@ -99,6 +99,7 @@ def test_who_lost_the_right_commits_nothing(book):
 def test_one_writer_at_a_time(dynamodb, client):
     book = FeedBookTable(dynamodb[client], "feeds")
     standing = book.take("cdp", now=NOON, until=LATER)
+    assert standing is not None
     assert book.take("cdp", now=NOON, until=LATER) is None
     assert book.take("other", now=NOON, until=LATER) is not None
     book.release(standing)
@@ -231,16 +232,16 @@ class Shards:
         records = self.shards[ShardId][2]
         return {"ShardIterator": f"{ShardId}/{records.index(int(SequenceNumber)) + 1 if SequenceNumber else 0}"}
 
-    def get_records(self, *, ShardIterator: str, **_: Any) -> Any:  # noqa: N803
+    def get_records(self, *, ShardIterator: str, **rest: Any) -> Any:  # noqa: N803
         self.answers += 1
         shard, _, text = ShardIterator.partition("/")
         _, closed, held = self.shards[shard]
         at = int(text)
-        records = []
+        records: list[Any] = []
         if at < len(held) and held[at] is not None:
             image = {"body": {"S": msgspec.json.encode(an_event(f"{shard}{held[at]}")).decode()}}
             keys = {"pk": {"S": "P#id:1"}, "sk": {"S": "E#1"}}
-            change = {"Keys": keys, "NewImage": image, "SequenceNumber": str(held[at])}
+            change: dict[str, Any] = {"Keys": keys, "NewImage": image, "SequenceNumber": str(held[at])}
             records = [{"eventName": "INSERT", "dynamodb": change}]
         last = closed and at >= len(held)
         return {"Records": records} if last else {"Records": records, "NextShardIterator": f"{shard}/{at + 1}"}

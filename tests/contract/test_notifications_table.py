@@ -295,7 +295,7 @@ def test_the_first_of_a_kind_stays_the_first(kind, request):
 
 def an_attempt(number: int, **fields: Any) -> Attempt:
     at = NOON + number * MINUTE
-    given = {"id": f"a{number}", "destination": "crm", "notifications": (f"n{number}",), "at": at}
+    given: dict[str, Any] = {"id": f"a{number}", "destination": "crm", "notifications": (f"n{number}",), "at": at}
     return Attempt(**given | {"milliseconds": 12, "outcome": "failed", "status": 503} | fields)
 
 

@@ -158,8 +158,8 @@ def test_by_hand_off_and_wrong_words(world):
         ("attempts", "nobody"),
     ):
         assert espial(*words).exit_code == 1, words
-    for words in (("replay", "crm"), ("replay", "crm", "--since", "2026-01-01", "--trigger", "OPENED")):
-        assert espial(*words).exit_code == 2, words
+    for wrong in (("replay", "crm"), ("replay", "crm", "--since", "2026-01-01", "--trigger", "OPENED")):
+        assert espial(*wrong).exit_code == 2, wrong
 
 
 def test_a_store_that_is_away_has_the_name_come_again(world, cloud):

@@ -8,6 +8,7 @@ import io
 import json
 import random
 from itertools import accumulate, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -171,7 +172,7 @@ def test_only_its_own_members_are_read():
     chance = random.Random(1)
     whole = b"".join(b'{"x":"%x"}\n' % chance.getrandbits(4000) for _ in range(20_000))
     content = bgzf(whole, every(60_000, len(whole)))
-    container = opened(content)
+    container: Any = opened(content)
     plan = container.plan(1 << 20)
     assert len(plan) > 5
     source = Memory(content)

@@ -9,6 +9,7 @@ import random
 import zipfile
 import zlib
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -150,7 +151,8 @@ def test_a_killed_worker_reads_little_again(monkeypatch, kind):
     for kill in [*kills, None]:
         source = Kept(content, resumes)
         container = open_container(source, "file", Layout())
-        pending, source.total = [], 0
+        source.total = 0
+        pending: list[Any] = []
         for step in container.rows(0, source.size, checkpoint):
             if isinstance(step, Mark):
                 found += pending
