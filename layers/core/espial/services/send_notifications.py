@@ -80,22 +80,22 @@ class Poster:
     def work(self, destination: DestinationDefinition) -> Tally:
         """Post what is due, until nothing is, it fails, or the time is over. Raises TryAgain when a store is away."""
         tally: Tally = Counter()
-        http = destination.http
+        http, name = destination.http, destination.name
         while http is not None and destination.enabled and self.enough(http):
+            # First of all a look: most who come by find nothing to do. And after the work another one, for somebody may
+            # have found us here with something new, in the instant after our last look.
+            waits = self.lets_through(self.conditions.health(name)) and self.outbox.look(name, 1, now=self.clock())
+            if not waits or not waits.notifications:
+                break
             now = self.clock()
-            holder = self.conditions.enter(destination.name, now=now, until=now + timedelta(seconds=self.time_left()))
+            holder = self.conditions.enter(name, now=now, until=now + timedelta(seconds=self.time_left()))
             if not holder:
                 tally["busy"] += 1
                 break
             try:
                 self._work(destination, http, tally)
             finally:
-                self.conditions.leave(destination.name, holder)
-            if not self.lets_through(self.conditions.health(destination.name)):
-                break
-            # Somebody may have found us here with something new, in the instant after our last look.
-            if not self.outbox.look(destination.name, 1, now=self.clock()).notifications:
-                break
+                self.conditions.leave(name, holder)
         return tally
 
     def _work(self, destination: DestinationDefinition, http: HttpProcess, tally: Tally) -> None:
