@@ -441,7 +441,7 @@ def test_killed_anywhere_each_arrives_and_is_settled_once(seed):
 
     world.trouble = trouble
     world.receiver.answers = answer
-    destination = a_destination(http={"concurrency": rng.choice([1, 3])})
+    destination = a_destination(http={"concurrency": rng.choice([1, 3]), "batch": rng.choice([1, 4])})
     for _ in range(400):
         try:
             world.work(destination, later=timedelta(minutes=rng.choice([1, 3, 11])))
@@ -450,7 +450,9 @@ def test_killed_anywhere_each_arrives_and_is_settled_once(seed):
         if not left[0] and world.states() == {"delivered": len(world.put)}:
             break
     assert world.states() == {"delivered": len(world.put)}
-    assert {*world.receiver.ids} == {one.id for one in world.put}
+    got = [msgspec.json.decode(body) for _, _, body in world.receiver.got]
+    arrived = {item["id"] for some in got for item in (some if isinstance(some, list) else [some])}
+    assert arrived == {one.id for one in world.put}
 
 
 # -- definitions
@@ -489,3 +491,51 @@ def test_health_by_hand():
         destination="crm", state="off", why="by hand"
     )
     assert after(Health(destination="crm", state="off"), [Verdict("delivered", 200)], NOON).state == "off"
+
+
+# -- batches
+
+
+BATCHED = {"batch": 50, "concurrency": 2}
+
+
+def test_a_batch_is_one_call_and_of_it_only_what_was_not_taken_comes_again():
+    """The receiver tells three of fifty apart: two to be tried again, one refused."""
+    world = World(count=50)
+    ids = [one.id for one in world.put]
+    said = {ids[3]: 503, ids[9]: 500, ids[20]: 422, "unknown": 500}
+    results = {"results": [{"id": known, "status": status} for known, status in said.items()]}
+    world.receiver.answers = lambda _: Answer(200, body=msgspec.json.encode(results))
+    assert world.work(a_destination(http=BATCHED)) == {"delivered": 47, "failed": 2, "refused": 1, "given_up": 1}
+    [(_, headers, body)] = world.receiver.got
+    assert [one["id"] for one in msgspec.json.decode(body)] == ids
+    secret = SECRETS["secretsmanager:espial/one"].decode()
+    assert (
+        headers["webhook-signature"]
+        == signed(headers["webhook-id"], int(NOON.timestamp()), body, [secret])["webhook-signature"]
+    )
+    assert len({one.id for one in world.evidence.of("crm")}) == 50
+    world.receiver.answers = lambda _: Answer(200, body=b"thanks")
+    assert world.work(a_destination(http=BATCHED), later=timedelta(minutes=1)) == {"delivered": 2, "given_up": 0}
+    assert [one["id"] for one in msgspec.json.decode(world.receiver.got[-1][2])] == [ids[3], ids[9]]
+    assert world.states() == {"delivered": 49, "given_up": 1}
+
+
+def test_of_a_batch_that_is_refused_each_goes_by_itself():
+    world = World(count=5)
+    bad = world.put[2].id
+    world.receiver.answers = lambda known: Answer(400 if known == bad or known.startswith("batch-") else 200)
+    assert world.work(a_destination(http=BATCHED)) == {"delivered": 4, "refused": 1, "given_up": 1}
+    assert len(world.receiver.got) == 6
+
+
+def test_a_batch_that_fails_is_one_failure():
+    world = World(Receiver(lambda _: Answer(500)), count=100)
+    world.work(a_destination(http=BATCHED))
+    assert (world.health.failures, world.health.state, len(world.receiver.got)) == (2, "open", 2)
+    assert world.states() == {"waiting": 100}
+
+
+def test_a_form_holds_one():
+    with pytest.raises(ValidationError, match="only json"):
+        a_destination(http={"format": "form", "batch": 2})

@@ -49,6 +49,7 @@ def body(notification: Notification, profile: str, subject: str, custom_fields: 
         "timestamp": event["occurred_at"],
         "profile": profile or notification.event.connection,
         **({"subject": subject} if subject else {}),
+        **({"replay": notification.replayed} if notification.replayed else {}),
         "data": event,
     }
     return msgspec.json.encode(content)

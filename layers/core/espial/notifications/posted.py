@@ -67,6 +67,10 @@ class HttpProcess(BaseModel):
     rate_limit: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(default=50, description="Calls a second at most.")
     concurrency: Annotated[StrictInt, Field(ge=1, le=16)] = Field(default=4, description="Calls at once at most.")
 
+    batch: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
+        default=1, description="Notifications a call at most; more than one go as a JSON array."
+    )
+
     @property
     def references(self) -> tuple[str, ...]:
         """Every secret that is needed for a call."""
@@ -76,6 +80,8 @@ class HttpProcess(BaseModel):
     def _sound(self) -> Self:
         if self.format == "json" and not self.secrets:
             raise ValueError("secrets: at least one is needed: nobody could tell our calls from anybody's")
+        if self.format == "form" and self.batch > 1:
+            raise ValueError("batch: only json can hold more than one")
         if not timedelta(seconds=1) <= self.timeout <= timedelta(seconds=30):
             raise ValueError("timeout: must be from 1 to 30 seconds")
         if not timedelta(minutes=1) <= self.retry_for <= timedelta(days=10):

@@ -62,6 +62,23 @@ def judged(answer: Answer, now: datetime) -> Verdict:
     return Verdict("refused", status, "refused", shown)
 
 
+class _Result(msgspec.Struct):
+    id: str
+    status: int
+
+
+class _Results(msgspec.Struct):
+    results: list[_Result]
+
+
+def apart(answer: Answer) -> dict[str, int]:
+    """The status of each of a batch that the receiver tells apart: `{"results": [{"id": …, "status": 422}]}`."""
+    try:
+        return {one.id: one.status for one in msgspec.json.decode(answer.body, type=_Results).results}
+    except msgspec.MsgspecError:
+        return {}
+
+
 def masked(body: bytes) -> str:
     """The head of an answer, without addresses, numbers of phones and what may be a secret."""
     return _HIDDEN.sub("…", body[: 4 * SHOWN].decode(errors="replace"))[:SHOWN]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,13 +26,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from espial.answers import Http
+from espial.answers import Answer, Http
 from espial.errors import AnswerLost, Refused, TryAgain
+from espial.events import fingerprint
 from espial.notifications.definition import DestinationDefinition
 from espial.notifications.outbox import Attempt, Conditions, Evidence, Health, Notification, Outbox, State
 from espial.notifications.payloads import body, form
 from espial.notifications.posted import HttpProcess
-from espial.notifications.retries import PROBE, Verdict, after, again_at, judged
+from espial.notifications.retries import PROBE, Verdict, after, again_at, apart, judged
 from espial.notifications.signatures import signed
 
 MOST = 100
@@ -54,6 +55,13 @@ class _Tried(NamedTuple):
     attempt: str
     at: datetime
     milliseconds: int
+
+
+class _Call(NamedTuple):
+    """How the destination answered, and what became of each that it was told of."""
+
+    verdict: Verdict
+    tried: list[_Tried]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,57 +159,71 @@ class _Run:
         taken = ports.outbox.take(name, limit, now=now, until=now + LEASE)
         left = list(taken.notifications)
         while left and ports.lets_through(health) and ports.enough(self.http):
-            some, left = left[: self.http.concurrency], left[self.http.concurrency :]
-            health = self._note(taken.lease, list(self.pool.map(self._post, some)))
+            size, at_once = self.http.batch, self.http.batch * self.http.concurrency
+            calls = [left[start : min(start + size, at_once)] for start in range(0, min(at_once, len(left)), size)]
+            left = left[at_once:]
+            health = self._note(taken.lease, [call for made in self.pool.map(self._post, calls) for call in made])
         if left:  # given back untried: the destination fails, or the time is over
             due = {one.id: ports.clock() for one in left}
             ports.outbox.release(name, taken.lease, due, now=now, tried=False)
         return bool(taken.notifications) and not left
 
-    def _post(self, one: Notification) -> _Tried:
-        """One call, whatever comes of it."""
+    def _post(self, some: Sequence[Notification]) -> list[_Call]:
+        """One call, whatever comes of it. Of a batch that was refused each goes by itself: one may be to blame."""
         self.pace.wait()
         ports, http = self.ports, self.http
         attempt, at, began = ports.token(), ports.clock(), ports.monotonic()
+        told: Mapping[str, int] = {}
         try:
-            headers, content = self._message(one, attempt, at)
+            headers, content = self._message(some, attempt, at)
             answer = ports.http.request("POST", http.url, headers, content, http.timeout.total_seconds())
             verdict = judged(answer, ports.clock())
+            told = apart(answer) if len(some) > 1 and verdict.outcome == "delivered" else {}
         except Refused as exc:
             verdict = Verdict("failed", reason=exc.reason)
         except TryAgain as exc:
             verdict = Verdict("failed", reason="no_answer" if isinstance(exc, AnswerLost) else "not_reached")
-        return _Tried(one, verdict, attempt, at, round(1000 * (ports.monotonic() - began)))
+        if verdict.outcome == "refused" and len(some) > 1:
+            return [call for one in some for call in self._post([one])]
+        took = round(1000 * (ports.monotonic() - began))
+        tried = []
+        for number, one in enumerate(some):
+            mine = judged(Answer(told[one.id]), ports.clock()) if one.id in told else verdict
+            known = f"{attempt}-{number}" if len(some) > 1 else attempt
+            tried.append(_Tried(one, mine, known, at, took))
+        return [_Call(verdict, tried)]
 
-    def _message(self, one: Notification, attempt: str, at: datetime) -> tuple[Mapping[str, str], bytes]:
+    def _message(self, some: Sequence[Notification], attempt: str, at: datetime) -> tuple[Mapping[str, str], bytes]:
         """Raises Refused for a secret that is none."""
         of, http = self.destination, self.http
         write = body if http.format == "json" else form
-        content = write(one, of.profile, of.subject, of.custom_fields)
+        parts = [write(one, of.profile, of.subject, of.custom_fields) for one in some]
+        content = parts[0] if len(parts) == 1 else b"[" + b",".join(parts) + b"]"
+        known = some[0].id if len(some) == 1 else f"batch-{fingerprint([one.id for one in some])}"
         kind = "application/json" if http.format == "json" else "application/x-www-form-urlencoded"
         headers = {
             **http.headers,
             "content-type": kind,
             "user-agent": "Espial",
-            "x-notification-id": one.id,
+            "x-notification-id": known,
             "espial-attempt": attempt,
         }
-        if one.replayed:
-            headers["espial-replay"] = str(one.replayed)
+        if replayed := max(one.replayed for one in some):
+            headers["espial-replay"] = str(replayed)
         if http.token:
             headers["authorization"] = f"Bearer {self.secrets[http.token]}"
         if http.secrets:
             secrets = [self.secrets[reference] for reference in http.secrets]
-            headers |= signed(one.id, int(at.timestamp()), content, secrets)
+            headers |= signed(known, int(at.timestamp()), content, secrets)
         return headers, content
 
-    def _note(self, lease: str, done: list[_Tried]) -> Health:
+    def _note(self, lease: str, calls: list[_Call]) -> Health:
         """Evidence first, then what becomes of each, then how the destination is."""
         ports, name, now = self.ports, self.destination.name, self.ports.clock()
         due: dict[str, datetime] = {}
         settled: dict[State, list[str]] = {"delivered": [], "given_up": []}
         attempts = []
-        for one in done:
+        for one in (one for call in calls for one in call.tried):
             verdict, known = one.verdict, one.notification.id
             again = self._again(one, now)
             if again:
@@ -217,7 +239,7 @@ class _Run:
         if due:
             ports.outbox.release(name, lease, due, now=now)
         self.tally["given_up"] += len(settled["given_up"])
-        health = ports.change(name, [one.verdict for one in done])
+        health = ports.change(name, [call.verdict for call in calls])
         self._wake(health, due, now)
         return health
 
