@@ -116,6 +116,15 @@ def test_a_click_implies_an_open_where_none_is_known():
     assert event.event_id not in (first.event_id, second.event_id)
 
 
+def test_an_implied_open_is_no_event_of_its_own():
+    """It fires the trigger, for nobody reported an `opened`."""
+    world = World()
+    clicked = an_event("c", type=CLICKED, campaign=MAIL)
+    world.router.route([clicked], [a_destination("crm", "OPEN", "opened"), a_destination("types", "opened")], NOON)
+    assert [trigger for _, trigger in world.put("crm")] == ["OPEN"]
+    assert world.put("types") == []
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_an_open_that_is_known_is_enough(together):
     world, destination = World(), a_destination("crm", "OPEN")

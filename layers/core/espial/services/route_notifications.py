@@ -21,7 +21,7 @@ from espial.vocabulary import EventType
 Tally = Counter[tuple[str, str]]
 """(destination, trigger) -> notifications."""
 
-_OPEN = frozenset({"OPEN", EventType.OPENED.value})
+_OPEN = "OPEN"
 
 
 @dataclass(slots=True)
@@ -66,21 +66,20 @@ class Router:
         found: list[Notification] = []
         for destination in destinations:
             mine = [event for event in live if destination.hears(event.connection)]
-            mine += self._implied(destination, mine, now)
-            for event in mine:
-                names = fired(event, destination.on)
-                if names and _holds(destination, event):
-                    found += [
-                        Notification(destination=destination.name, event=event, trigger=name, put_at=now, due=now)
-                        for name in names
-                    ]
+            firing = [(event, name) for event in mine for name in fired(event, destination.on)]
+            firing += [(event, _OPEN) for event in self._implied(destination, mine, now)]
+            found += [
+                Notification(destination=destination.name, event=event, trigger=name, put_at=now, due=now)
+                for event, name in firing
+                if _holds(destination, event)
+            ]
         self.outbox.put(found)
         self.poke([one.name for one in posted if any(put.destination == one.name for put in found)])
         return Counter((one.destination, one.trigger) for one in found)
 
     def _implied(self, destination: DestinationDefinition, mine: Sequence[Event], now: datetime) -> list[Event]:
         """The open behind each click that comes before any open of its message (B9), with an id of its own."""
-        if not _OPEN & {*destination.on}:
+        if _OPEN not in destination.on:
             return []
         seen = [event for event in mine if event.type in (EventType.OPENED, EventType.CLICKED)]
         by_message: dict[str, Event] = {}
