@@ -193,6 +193,23 @@ def test_streams_are_pulled_only_where_a_schedule_is_given():
     assert template().functions["PullEventsFunction"]["Timeout"] <= 300
 
 
+def test_what_calls_others_does_so_from_one_address_where_that_is_wanted():
+    """Nothing of it is there, nor paid for, unless somebody asks."""
+    those = {name for name in template().functions if "OUTGOING_NETWORK" in template().environment(name)}
+    assert those == {name for name, function in template().functions.items() if "VpcConfig" in function}
+    for name in those:
+        wanted, inside, outside = template().functions[name]["VpcConfig"]["Fn::If"]
+        assert ("HasFixedEgress", {"Ref": "AWS::NoValue"}) == (wanted, outside)
+        assert inside["SubnetIds"] == [{"Ref": "EgressSubnet"}]
+    network = {name: one for name, one in template().resources.items() if one["Type"].startswith("AWS::EC2::")}
+    assert {"HasFixedEgress"} == {one.get("Condition") for one in network.values()}
+    assert "false" == template().body["Parameters"]["FixedEgress"]["Default"]
+    route = network["EgressRoute"]["Properties"]
+    assert {"Ref": "EgressNat"} == route["NatGatewayId"]
+    assert {"Fn::GetAtt": ["EgressAddress", "AllocationId"]} == network["EgressNat"]["Properties"]["AllocationId"]
+    assert "SecurityGroupIngress" not in network["EgressSecurityGroup"]["Properties"]
+
+
 TABLE_CALLS = {
     "PullEventsFunction": {"UpdateItem"},  # the offset and the right to read
     "RecordEventsFunction": {"BatchGetItem", "PartiQLInsert", "PartiQLUpdate", "PutItem"},  # the last for the ledger
