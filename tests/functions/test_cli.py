@@ -12,10 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from espial.cli.app import app
+from espial.cli.secrets import DESTINATION, other_secret
+from espial.cli.stack import Failed
 from espial.events import Campaign, Link
 from espial.exports.files import ExportFile
 from espial.exports.notices import parse
 from espial.ledger import CONSUMERS
+from espial.notifications.signatures import signed
 from espial.ports import Quarantined
 from espial.services.ledger import note_arrived, note_deliveries, note_published
 from espial.services.recorder import Outcome, Tally
@@ -230,6 +233,22 @@ def test_local_secrets_fit_what_signs_and_what_is_accepted(espial, cloud):
     espial("local-secrets")
     assert kept == json.loads(Path(".local/secrets.json").read_text())
     assert kept["esp"]["secret"] == manager.get_secret_value(SecretId="espial/esp")["SecretString"]
+
+
+def test_local_secrets_of_a_destination_sign_or_are_shown(espial, cloud):
+    """Each of its references gets one of the form that it is for."""
+    http = {"url": "https://crm.example.com/", "secrets": ["ssm:/espial/crm"], "token": "secretsmanager:espial/bearer"}
+    crm = {"process": "http", "on": ["OPEN"], "http": http}
+    Path("definitions/destinations").mkdir()
+    Path("definitions/destinations/crm.yaml").write_text(json.dumps(crm))
+    said = espial("local-secrets").output
+    assert "crm: ssm:/espial/crm is set\n" in said
+    assert "crm: secretsmanager:espial/bearer is set\n" in said
+    signs = cloud.client("ssm").get_parameter(Name="/espial/crm", WithDecryption=True)["Parameter"]["Value"]
+    assert signed("id", 0, b"body", [signs])
+    assert signs == other_secret(DESTINATION, "crm")
+    with pytest.raises(Failed, match="no secret of destination/nobody"):
+        other_secret(DESTINATION, "nobody")
 
 
 @pytest.fixture

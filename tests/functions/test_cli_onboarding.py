@@ -134,7 +134,7 @@ def test_a_simulator_listens_until_it_is_ended():
     ("words", "said"),
     [
         (("braze", "--faults", "fire=1"), "fire=1"),
-        (("braze", "--for", "nobody"), "no key of an onboarding 'nobody' was made"),
+        (("braze", "--for", "nobody"), "no secret of onboarding/nobody was made"),
         (("mailchimp",), "mailchimp"),
     ],
 )

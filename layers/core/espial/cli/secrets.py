@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64encode
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +26,8 @@ def local_secrets(
 ) -> None:
     """Make throw-away secrets on the local cloud.
 
-    One for every connection, under its first reference, and for every onboarding; what signs, and what a simulator has
-    to accept, goes to .local/secrets.json.
+    One for every connection, under its first reference, and those of every onboarding and destination; what signs, and
+    what a simulator or a sink has to accept, goes to .local/secrets.json.
     """
     stack: Stack = ctx.obj
     if not stack.is_local:
@@ -41,14 +42,32 @@ def local_secrets(
                 kept[name] = {"reference": reference, "secret": accepted, "signing": signing}
             _set(stack, name, kept[name])
     for name, onboarding in definitions.onboardings.items():
-        if not _is_kept(kept, f"{ONBOARDING}{name}", onboarding.secret):
-            kept[f"{ONBOARDING}{name}"] = {"reference": onboarding.secret, "secret": os.urandom(16).hex()}
-        _set(stack, name, kept[f"{ONBOARDING}{name}"])
+        _make(stack, kept, ONBOARDING + name, onboarding.secret, os.urandom(16).hex())
+    for name, destination in definitions.destinations.items():
+        for number, reference in enumerate(destination.references):
+            signs = destination.http is not None and reference in destination.http.secrets
+            value = f"whsec_{b64encode(os.urandom(24)).decode()}" if signs else os.urandom(16).hex()
+            _make(stack, kept, f"{DESTINATION}{name}{f'/{number + 1}' if number else ''}", reference, value)
     _keep(kept)
 
 
-ONBOARDING = "onboarding/"
-"""Before the names of onboardings, which may be those of connections as well."""
+ONBOARDING, DESTINATION = "onboarding/", "destination/"
+"""Before the names of onboardings and destinations, which may be those of connections as well."""
+
+
+def other_secret(kind: str, name: str) -> str:
+    """What was made for an onboarding or a destination. Raises Failed if nothing was."""
+    held = signing_secrets().get(kind + name)
+    if held is None:
+        raise Failed(f"no secret of {kind}{name} was made: `espial local-secrets` makes it")
+    return held["secret"]
+
+
+def _make(stack: Stack, kept: dict[str, dict[str, str]], key: str, reference: str, secret: str) -> None:
+    """Have that secret, or the one that is kept, where the reference says."""
+    if not _is_kept(kept, key, reference):
+        kept[key] = {"reference": reference, "secret": secret}
+    _set(stack, key.split("/")[1], kept[key])
 
 
 def _is_kept(kept: dict[str, dict[str, str]], name: str, reference: str) -> bool:

@@ -13,10 +13,9 @@ from typing import Annotated
 import typer
 
 from espial.cli.output import say
-from espial.cli.secrets import ONBOARDING, signing_secrets
+from espial.cli.secrets import ONBOARDING, other_secret
 from espial.cli.simulators.braze import FAULTS, Braze
 from espial.cli.simulators.server import Server, Simulation
-from espial.cli.stack import Failed
 
 
 class Simulated(StrEnum):
@@ -36,7 +35,7 @@ def simulate_platform(
     faults: Annotated[str, typer.Option(help="For the first requests: `throttle=2,error=1,timeout=1,drop=1`.")] = "",
 ) -> None:
     """Speak as a platform does, on loopback, until interrupted. `/_simulator/users` shows what it was told."""
-    braze = Braze(_local_key(for_) if for_ else key, time.time, seed=seed, rate_limit=rate_limit)
+    braze = Braze(other_secret(ONBOARDING, for_) if for_ else key, time.time, seed=seed, rate_limit=rate_limit)
     braze.trouble(_faults(faults))
     listen(port, braze, platform)
 
@@ -54,13 +53,6 @@ def listen(port: int, simulated: Simulation, name: str) -> None:
     with suppress(KeyboardInterrupt):
         server.serve_forever(0.1)
     server.server_close()
-
-
-def _local_key(onboarding: str) -> str:
-    held = signing_secrets().get(f"{ONBOARDING}{onboarding}")
-    if held is None:
-        raise Failed(f"no key of an onboarding {onboarding!r} was made: `espial local-secrets` makes it")
-    return held["secret"]
 
 
 def _faults(ordered: str) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from espial.cli.secrets import DESTINATION, other_secret
 from espial.cli.simulate import listen
 from espial.cli.simulators.receiver import Receiver, checked, step
 
@@ -16,8 +17,13 @@ def sink(
         str, typer.Option(help="Answers in turn, the last one for ever: `500,429:30,slow,hang,reset,200`.")
     ] = "200",
     secret: Annotated[str, typer.Option(help="Refuse what this does not prove (`whsec_…`).")] = "",
+    destination: Annotated[
+        str, typer.Option("--for", help="Refuse what the local secret of this destination does not prove.")
+    ] = "",
 ) -> None:
     """Receive notifications on loopback until interrupted. `/_simulator/requests` shows what came."""
+    if destination:
+        secret = other_secret(DESTINATION, destination)
     try:
         receiver = Receiver([step(word.strip()) for word in script.split(",")], checked(secret) if secret else "")
     except ValueError as exc:

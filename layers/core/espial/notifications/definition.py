@@ -69,6 +69,14 @@ class DestinationDefinition(Definition):
                 raise ValueError(f"{process}: {what}: the process is {self.process}")
         return self
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Every secret that its process needs, each once; those that sign come first."""
+        if self.http:
+            return self.http.references
+        assert self.pull
+        return tuple(dict.fromkeys((*(user.secret for user in self.pull.users), *self.pull.tokens)))
+
     def hears(self, connection: str) -> bool:
         """Whether what the connection reports is for it."""
         return self.enabled and (not self.connections or connection in self.connections)
