@@ -50,10 +50,10 @@ def definitions(folder: Path) -> Path:
     write(copy / "destinations/collected.yaml", {**collected, "pull": who})
     posted = {"url": f"http://127.0.0.1:{free_port()}/hook", "secrets": ["ssm:/espial/posted"]}
     write(copy / "connections/posted.yaml", {"platform": "sendgrid", "secrets": ["secretsmanager:espial/posted"]})
-    write(
-        copy / "destinations/posted.yaml",
-        {"process": "http", "on": ["OPEN"], "connections": ["posted"], "http": posted},
-    )
+    told = {"process": "http", "connections": ["posted"]}
+    write(copy / "destinations/posted.yaml", {**told, "on": ["OPEN"], "http": posted})
+    hung = {**posted, "url": f"http://127.0.0.1:{free_port()}/hook", "timeout": "30s"}
+    write(copy / "destinations/hung.yaml", {**told, "on": ["CLICK"], "http": hung})
     write(copy / f"stages/{STAGE}.yaml", {"triggers": {"cart-abandoned": mine}})
     return copy
 
