@@ -285,6 +285,14 @@ def test_a_refusal_of_one_holds_up_no_other():
     assert world.outbox.states("ops")[refused] == "given_up"
 
 
+def test_a_refusal_of_the_account_gives_nothing_up():
+    world = World(30)
+    world.mailbox.answer = lambda _: Refused("account_suspended")
+    assert world.work() == {"failed": 10, "given_up": 0}
+    assert (world.conditions.health("ops").state, world.conditions.mails("ops").count) == ("probing", 0)
+    assert world.states() == {"waiting": 30}
+
+
 def test_a_provider_that_is_busy_is_left_alone_and_served_later():
     world = World(2)
     world.mailbox.answer = lambda _: TryAgain("paused", after=300)

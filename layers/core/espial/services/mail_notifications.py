@@ -36,6 +36,10 @@ CALL_SECONDS = 15.0
 RETRY_FOR = timedelta(days=3)
 LONGEST_SUBJECT = 200
 _LOST = "no_answer"
+_OF_THE_ACCOUNT = frozenset(
+    {"account_suspended", "mail_from_domain_not_verified", "not_found", "provider_lacks_feature"}
+)
+"""Refusals that say nothing of this mail: the next one would fare no better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +122,7 @@ class _Run:
             self.sender.send(message, idempotency_key=message.send_key)
             verdict = Verdict("delivered")
         except Refused as exc:
-            verdict = Verdict("refused", reason=exc.reason)
+            verdict = Verdict("failed" if exc.reason in _OF_THE_ACCOUNT else "refused", reason=exc.reason)
         except TryAgain as exc:
             verdict = Verdict("failed", reason="not_now", pause=exc.after)
         except OutcomeUnknown:
