@@ -105,11 +105,11 @@ class _Run:
             ports.outbox.release(name, taken.lease, {one.id: now for one in taken.notifications}, now=now, tried=False)
             return False
         tried = self._send(taken.notifications)
+        ports.note(name, taken.lease, [tried], RETRY_FOR, self.tally)
         if tried.verdict.outcome != "delivered" and tried.verdict.reason != _LOST:
             ports.conditions.count(counted, before)
         elif tried.verdict.outcome == "delivered" and not taken.more and not is_last and counted.behind:
             ports.conditions.count(counted, replace(counted, behind=False))
-        ports.note(name, taken.lease, [tried], RETRY_FOR, self.tally)
         return True
 
     def _send(self, some: tuple[Notification, ...]) -> Tried:
