@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from espial.notifications.outbox import Attempt, Health, Notification, State, Taken
+from espial.notifications.outbox import Attempt, Health, Mails, Notification, State, Taken
 from tests.builders import NOON, an_event
 
 Call = Callable[[], None]
@@ -196,6 +196,7 @@ class FakeConditions:
 
     def __init__(self, call: Call = lambda: None) -> None:
         self.known: dict[str, Health] = {}
+        self.counted: dict[str, Mails] = {}
         self.workers: dict[str, tuple[str, datetime]] = {}
         self._entered = 0
         self._call = call
@@ -209,6 +210,18 @@ class FakeConditions:
         if self.known.get(before.destination, Health(destination=before.destination)) not in (before, after):
             return False
         self.known[after.destination] = after
+        self._call()
+        return True
+
+    def mails(self, destination: str) -> Mails:
+        self._call()
+        return self.counted.get(destination, Mails(destination=destination))
+
+    def count(self, before: Mails, after: Mails) -> bool:
+        self._call()
+        if self.counted.get(before.destination, Mails(destination=before.destination)) not in (before, after):
+            return False
+        self.counted[after.destination] = after
         self._call()
         return True
 

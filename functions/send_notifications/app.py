@@ -1,4 +1,4 @@
-"""OutgoingQueue (a destination's name) -> its address: what waits for it. By the clock, every name to the queue."""
+"""OutgoingQueue (a destination's name) -> its address or mailbox: what waits for it. By the clock, all names queued."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ published = wiring.published(settings.store_bucket)
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    posted = {one.name: one for one in published.destinations() if one.http and one.enabled}
+    pushed = {one.name: one for one in published.destinations() if one.is_pushed and one.enabled}
     failures: dict[str, Exception] = {}
     tally: Counter[str] = Counter()
     if "Records" in event:
-        poster = wiring.poster(settings, context.get_remaining_time_in_millis)
         for record in event["Records"]:  # one, so that a receiver that hangs holds up nobody else
+            destination = pushed.get(record["body"])
             try:
-                tally += poster.work(posted[record["body"]]) if record["body"] in posted else Counter()
+                if destination:
+                    worker = wiring.worker(destination.process, settings, context.get_remaining_time_in_millis)
+                    tally += worker.work(destination)
             except TryAgain as exc:
                 failures[record["messageId"]] = exc
             logger.info("notifications.posted", extra={"destination": record["body"], "counts": dict(tally)})
     else:
-        wiring.outgoing_queue(settings.outgoing_queue_url).poke(posted)
+        wiring.outgoing_queue(settings.outgoing_queue_url).poke(pushed)
     for outcome in ("delivered", "failed", "gone", "given_up"):
         metrics.add_metric(f"notifications.{outcome}", MetricUnit.Count, tally[outcome])
     log_failures("notifications.retried", failures)

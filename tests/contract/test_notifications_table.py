@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from espial.notifications.outbox import Attempt, Health, Outbox, Taken
+from espial.notifications.outbox import Attempt, Health, Mails, Outbox, Taken
 from espial.stores.aws_http import AwsClient
 from espial.stores.light_sdk import LightClient
 from espial.stores.notifications_table import ConditionsTable, EvidenceTable, FirstsTable, OutboxTable
@@ -322,6 +322,19 @@ def test_a_condition_changes_only_from_what_it_is(conditions):
     assert conditions.change(off, well)
     assert conditions.change(well, off)
     assert conditions.health("other") == Health(destination="other")
+
+
+def test_mails_are_counted_only_from_what_they_are(conditions):
+    none = conditions.mails("ops")
+    one = Mails(destination="ops", day="2026-11-20", count=1)
+    assert none == Mails(destination="ops")
+    assert conditions.count(none, one)
+    assert conditions.count(none, one)  # as if never answered
+    assert not conditions.count(none, Mails(destination="ops", day="2026-11-20", count=2))
+    assert conditions.mails("ops") == one
+    assert conditions.mails("ops").on("2026-11-21") == Mails(destination="ops", day="2026-11-21")
+    assert conditions.count(one, none)
+    assert conditions.health("ops") == Health(destination="ops")
 
 
 def test_one_works_for_a_destination_at_a_time(conditions):

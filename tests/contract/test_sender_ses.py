@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parseaddr
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -114,6 +115,14 @@ def test_what_ses_is_asked(server):
             ],
         }
     ] == server.asked
+
+
+def test_a_plain_text_to_several_is_one_mail():
+    """Without an empty HTML part, which some readers would show."""
+    plain = replace(MESSAGE, html="", also_to=("bob@example.com",))
+    asked = senders.load("ses")("mail", {}, lambda _service: None).request(plain)  # type: ignore[attr-defined]
+    assert asked["Destination"] == {"ToAddresses": ["ada@example.com", "bob@example.com"]}
+    assert asked["Content"]["Simple"]["Body"] == {"Text": {"Data": "Hi", "Charset": "UTF-8"}}
 
 
 def test_the_configuration_set_is_named_when_there_is_one():

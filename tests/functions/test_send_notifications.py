@@ -18,6 +18,7 @@ from tests.builders import CONTEXT, an_event
 from tests.contract.test_notifications_table import notifications_table
 from tests.contract.test_ports import a_bucket
 from tests.functions.conftest import LoadApp
+from tests.functions.test_send_message import mails
 from tests.loopback import Canned, Loopback, loopback
 from tests.notifying import a_notification
 
@@ -37,7 +38,15 @@ class Sending:
         block = {"url": f"{http.url}/hook", "secrets": ["secretsmanager:espial/crm"], "concurrency": 2}
         crm = {"name": "crm", "process": "http", "on": ["OPEN"], "http": block}
         pull = {"name": "shop", "process": "pull", "on": ["CLICK"], "pull": {"tokens": ["secretsmanager:espial/crm"]}}
-        active = {"version": "1", "destinations": {"crm": crm, "shop": pull}}
+        mail = {"to": ["ops@example.com", "reports@example.com"], "provider": "ses"}
+        ops = {"name": "ops", "process": "email", "on": ["OPEN"], "several": True, "email": mail}
+        ses = {"name": "ses", "sender": "ses", "from": "Shop <hello@shop.example.com>"}
+        cloud.client("sesv2").create_email_identity(EmailIdentity="shop.example.com")
+        active = {
+            "version": "1",
+            "destinations": {"crm": crm, "shop": pull, "ops": ops},
+            "providers": {"ses": ses},
+        }
         a_bucket(cloud).put_object(Bucket="store", Key="definitions/active.json", Body=json.dumps(active))
         table = cloud.client("dynamodb"), "notifications"
         self.outbox, self.evidence, self.conditions = (
@@ -54,9 +63,9 @@ class Sending:
             OUTGOING_NETWORK="loopback",
         )
 
-    def put(self, *names: str) -> list[str]:
+    def put(self, *names: str, to: str = "crm") -> list[str]:
         now = datetime.now(UTC) - timedelta(seconds=5)
-        put = [a_notification(event=an_event(name), put_at=now, due=now) for name in names]
+        put = [a_notification(destination=to, event=an_event(name), put_at=now, due=now) for name in names]
         self.outbox.put(put)
         return [one.id for one in put]
 
@@ -101,7 +110,7 @@ def test_what_waits_arrives_once_and_is_proven(world):
 
 def test_the_clock_has_every_destination_looked_at(world):
     assert world.app.handler({"version": "0"}, CONTEXT) == {"batchItemFailures": []}
-    assert world.poked() == ["crm"]
+    assert sorted(world.poked()) == ["crm", "ops"]
     assert world.run("shop") == world.run("unknown") == {"batchItemFailures": []}
     assert world.http.seen == []
 
@@ -165,3 +174,33 @@ def test_by_hand_off_and_wrong_words(world):
 def test_a_store_that_is_away_has_the_name_come_again(world, cloud):
     cloud.client("dynamodb").delete_table(TableName="notifications")
     assert world.run() == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
+
+
+def test_what_waits_for_a_mailbox_is_mailed_once_and_replayed(world, cloud):
+    ids = world.put("one", "two", to="ops")
+    assert world.run("ops") == world.run("ops") == {"batchItemFailures": []}
+    sent = mails(cloud)
+    assert [(mail["To"], mail["Subject"]) for mail in sent] == [
+        (["ops@example.com", "reports@example.com"], "Event notification: OPEN - main")
+    ] * 2
+    assert "email: ada@example.com" in sent[0]["BodyText"]
+    assert not sent[0].get("BodyHtml")
+    assert world.outbox.waiting("ops") == 0
+    assert world.conditions.mails("ops").count == 2
+    assert sorted(one.notifications[0] for one in world.evidence.of("ops")) == sorted(ids)
+    assert "@" not in repr(list(world.evidence.of("ops")))
+    assert espial("replay", "ops", "--id", ids[0]).exit_code == 0
+    assert world.poked() == ["ops"]
+    world.run("ops")
+    assert len(mails(cloud)) == 3
+    assert "ops: email, open, 0 waiting" in espial("destinations", "show", "ops").output
+
+
+def test_a_mailbox_that_is_switched_off_gets_nothing(world, cloud):
+    world.put("one", to="ops")
+    assert espial("destinations", "off", "ops").exit_code == 0
+    world.run("ops")
+    assert mails(cloud) == []
+    assert espial("destinations", "on", "ops").exit_code == 0
+    world.run("ops")
+    assert len(mails(cloud)) == 1

@@ -18,7 +18,7 @@ def prepared(world: World, destination: str) -> int:
         Name="/espial/posted", Value=SECRET, Type="SecureString", Overwrite=True
     )
     definition = json.loads((world.folder / f"destinations/{destination}.yaml").read_text())
-    port = urlsplit(definition["http"]["url"]).port
+    port = urlsplit(str(definition["http"]["url"])).port
     assert port
     return port
 

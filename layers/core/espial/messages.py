@@ -13,10 +13,10 @@ from espial.errors import Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One rendered e-mail. `to` and `from_` are header-safe (see `address` and `mailbox`).
+    """One rendered e-mail. `to`, `also_to` and `from_` are header-safe (see `address` and `mailbox`).
 
     `send_key` names the occasion (see `send_key`); `tags` are short labels a provider may report back with its
-    events; `headers` are added to the e-mail as they are.
+    events; `headers` are added to the e-mail as they are. Without `html` it is a plain text.
     """
 
     to: str
@@ -26,6 +26,7 @@ class Message:
     text: str
     send_key: str
     reply_to: str = ""
+    also_to: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -41,7 +42,7 @@ class Receipt:
 
 def check(message: Message, features: frozenset[str]) -> None:
     """Refuse what a provider with these `features` cannot express, before anything is sent."""
-    needed = {name for name in ("headers", "tags", "reply_to") if getattr(message, name)}
+    needed = {name for name in ("headers", "tags", "reply_to", "also_to") if getattr(message, name)}
     if missing := needed - features:
         raise Refused("provider_lacks_feature", ", ".join(sorted(missing)))
 
@@ -53,6 +54,20 @@ def send_key(*, trigger: str, person: str, key: str, version: str) -> str:
     """
     occasion = f"{trigger}\x1f{person}\x1f{key}\x1f{version}"
     return f"s-{blake2b(occasion.encode(), digest_size=16).hexdigest()}"
+
+
+_NOTIFICATION = re.compile(r"n-[0-9a-f]{32}")
+
+
+def notification_key(destination: str, identity: str) -> str:
+    """The key of a mail that tells a destination of events, where others have a `send_key`: told apart by its look."""
+    mail = f"{destination}\x1f{identity}"
+    return f"n-{blake2b(mail.encode(), digest_size=16).hexdigest()}"
+
+
+def is_notification(key: str | None) -> bool:
+    """Whether what bears this key is about a notification mail: such an event must not be notified of in turn."""
+    return key is not None and _NOTIFICATION.fullmatch(key) is not None
 
 
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@([^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253})")

@@ -235,8 +235,8 @@ class Claims(Protocol):
 class Sender(Protocol):
     """One configured provider.
 
-    features     what it can express beyond subject, HTML and text: `headers`, `tags`, `reply_to`. A message that
-                 needs more is refused before it is sent.
+    features     what it can express beyond subject, HTML and text: `headers`, `tags`, `reply_to`, `also_to`. A message
+                 that needs more is refused before it is sent.
     idempotent   whether the provider itself takes one idempotency key once; then an unknown outcome is simply
                  repeated with the same key.
     """

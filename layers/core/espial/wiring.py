@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from espial.services.record_export import ChunkRecorder
     from espial.services.route_notifications import Router
     from espial.services.run_triggers import TriggerRunner
-    from espial.services.send_notifications import Poster
+    from espial.services.serve_destination import Worker
     from espial.services.split_export import Splitter
     from espial.services.write_feed import FeedWriter
     from espial.settings import (
@@ -340,14 +340,15 @@ def outgoing_queue(queue_url: str) -> SqsOutgoingQueue:
     return SqsOutgoingQueue(light("sqs"), queue_url)
 
 
-def poster(settings: SendNotificationsSettings, time_left: Callable[[], float]) -> Poster:
-    """Posts what waits for a destination; `time_left` (ms) is this invocation's."""
+def worker(process: str, settings: SendNotificationsSettings, time_left: Callable[[], float]) -> Worker:
+    """Hands over what waits for a destination of this process; `time_left` (ms) is this invocation's."""
+    import json
     import random
     from datetime import UTC, datetime
+    from functools import partial
     from secrets import token_hex
 
     from espial.deliveries import Connection
-    from espial.services.send_notifications import Poster
     from espial.stores.notifications_table import ConditionsTable, EvidenceTable, OutboxTable
 
     def secret(reference: str) -> bytes:
@@ -355,18 +356,26 @@ def poster(settings: SendNotificationsSettings, time_left: Callable[[], float]) 
         return connections(settings.store_bucket).secrets(holder)[0]
 
     table = light("dynamodb"), settings.notifications_table
-    return Poster(
-        outbox=OutboxTable(*table),
-        evidence=EvidenceTable(*table),
-        conditions=ConditionsTable(*table),
-        http=http(settings.outgoing_network),
-        secret=secret,
-        clock=lambda: datetime.now(UTC),
-        time_left=lambda: time_left() / 1000,
-        chance=random.random,
-        token=lambda: token_hex(8),
-        wake=outgoing_queue(settings.outgoing_queue_url).poke,
-    )
+    ports: dict[str, Any] = {
+        "outbox": OutboxTable(*table),
+        "evidence": EvidenceTable(*table),
+        "conditions": ConditionsTable(*table),
+        "clock": partial(datetime.now, UTC),
+        "time_left": lambda: time_left() / 1000,
+        "chance": random.random,
+        "token": partial(token_hex, 8),
+        "wake": outgoing_queue(settings.outgoing_queue_url).poke,
+    }
+    if process == "email":
+        from espial.services.mail_notifications import Mailer
+
+        provider = published(settings.store_bucket).provider
+        return Mailer(
+            provider=provider, sender=lambda name, found: sender(name, json.dumps(found, sort_keys=True)), **ports
+        )
+    from espial.services.send_notifications import Poster
+
+    return Poster(http=http(settings.outgoing_network), secret=secret, **ports)
 
 
 @cache

@@ -107,7 +107,7 @@ def replay(
         raise typer.BadParameter("give either --id or --since", param_hint="--id")
     if trigger and trigger not in ASKABLE:
         raise typer.BadParameter(f"no trigger or event type named {trigger!r}", param_hint="--trigger")
-    posted = _definition(stack, destination).process == "http"
+    pushed = _definition(stack, destination).is_pushed
     outbox = stores.outbox(stack)
     chosen = ids or (
         one.id for one in outbox.of(destination, since=_utc(since), until=_utc(until)) if trigger in ("", one.trigger)
@@ -117,7 +117,7 @@ def replay(
         if count and rate:
             time.sleep(len(some) / rate)
         count += outbox.replay(destination, some, now=datetime.now(UTC))
-        if posted:
+        if pushed:
             stores.outgoing_queue(stack).poke([destination])
     if ids and not count:
         raise Failed(f"{destination} has no such notification, or it is no longer known")
@@ -156,7 +156,7 @@ def _why(facts: dict[str, Any]) -> str:
 
 
 def _switch(stack: Stack, name: str, after: Health) -> None:
-    if _definition(stack, name).process != "http":
+    if not _definition(stack, name).is_pushed:
         raise Failed(f"{name} is collected from, not posted to: set `enabled: false` in its definition and apply it")
     conditions = stores.conditions(stack)
     while not conditions.change(conditions.health(name), after):

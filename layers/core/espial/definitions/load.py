@@ -219,6 +219,10 @@ class _Loading:
             self._check_feed(self.documents["feeds", name], feed, definitions)
         for name, destination in definitions.destinations.items():
             self._check_connections(self.documents["destinations", name], ("connections",), destination)
+            if destination.email and destination.email.provider not in providers:
+                value = destination.email.provider
+                what = f"no provider named {value!r}{meant(value, providers)}"
+                self.problems.append(self.documents["destinations", name].problem(("email", "provider"), what))
         for name, other, shared in rivals(definitions.destinations):
             file = self.root / "destinations" / f"{other}.yaml"
             what = f"{file} tells of {shared} for the same profile already; write `several: true` if both shall"

@@ -12,12 +12,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJso
 
 from espial.definitions.fields import Definition, Name
 from espial.definitions.problems import meant
+from espial.notifications.mailed import EmailProcess
 from espial.notifications.posted import HttpProcess
 from espial.notifications.pulled import PullProcess
 from espial.notifications.triggers import ASKABLE
 from espial.triggers.definition import EventExpression
 
-PROCESSES = ("http", "pull")
+PROCESSES = ("email", "http", "pull")
 """Each is also the name of the block that sets it."""
 
 
@@ -37,8 +38,9 @@ CustomFields = Annotated[
 class DestinationDefinition(Definition):
     """One system that learns of events."""
 
-    process: Literal["http", "pull"] = Field(
-        description="http: each is posted to an address. pull: its clients collect them, over SOAP or REST."
+    process: Literal["email", "http", "pull"] = Field(
+        description="http: each is posted to an address. email: they are mailed, each or as a digest. "
+        "pull: its clients collect them, over SOAP or REST."
     )
     on: tuple[TriggerName, ...] = Field(
         json_schema_extra={"minItems": 1}, description="Triggers such as `OPEN`, or event types such as `opened`."
@@ -50,12 +52,13 @@ class DestinationDefinition(Definition):
     when: EventExpression = "true"
     custom_fields: CustomFields = Field(default="*", description="Which of a recipient's own fields go out.")
     subject: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$", max_length=200)] = Field(
-        default="", description="Goes out as `notificationSubject`."
+        default="", description="Goes out as `notificationSubject`; of a mail it is the subject."
     )
     enabled: StrictBool = Field(default=True, description="false: nothing new is put for it, and nothing goes out.")
     several: StrictBool = Field(
         default=False, description="true: another destination may have the same profile and trigger."
     )
+    email: EmailProcess | None = None
     http: HttpProcess | None = None
     pull: PullProcess | None = None
 
@@ -71,11 +74,22 @@ class DestinationDefinition(Definition):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Every secret that its process needs, each once; those that sign come first."""
+        """Every secret that its process needs, each once."""
         if self.http:
             return self.http.references
-        assert self.pull
-        return tuple(dict.fromkeys((*(user.secret for user in self.pull.users), *self.pull.tokens)))
+        return (
+            tuple(dict.fromkeys((*(user.secret for user in self.pull.users), *self.pull.tokens))) if self.pull else ()
+        )
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether its events are handed over to it; else its clients collect them."""
+        return self.process != "pull"
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a worker is told as soon as something waits; a digest is made by the clock."""
+        return self.is_pushed and (self.email is None or self.email.mode == "each")
 
     def hears(self, connection: str) -> bool:
         """Whether what the connection reports is for it."""

@@ -18,6 +18,9 @@ _DATES = {
     "deliverycompletedate": "complete_date",
 }
 
+DATES = frozenset({*_DATES, "eventdate", "clickdate"})
+"""Plain names of what is told in Unix seconds."""
+
 
 def facts(notification: Notification, profile: str) -> dict[str, str | list[str]]:
     """Plain name -> what is said, empty where nothing is; dates are Unix seconds, `listnames` is a list.

@@ -85,6 +85,19 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str = ""
 
 
+class Mails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many mails a destination was sent on a `day` (UTC); `behind`: what waits is late, and goes together."""
+
+    destination: str
+    day: str = ""
+    count: int = 0
+    behind: bool = False
+
+    def on(self, day: str) -> Mails:
+        """As they are on that day: none yet, unless it is this one."""
+        return self if day == self.day else Mails(destination=self.destination, day=day, behind=self.behind)
+
+
 class Outbox(Protocol):
     """Every change is conditional: repeating it is harmless. Each raises TryAgain when the store is away."""
 
@@ -165,6 +178,12 @@ class Conditions(Protocol):
 
     def change(self, before: Health, after: Health) -> bool:
         """False if it is no longer as it was."""
+        ...
+
+    def mails(self, destination: str) -> Mails: ...
+
+    def count(self, before: Mails, after: Mails) -> bool:
+        """False if they are no longer as they were."""
         ...
 
     def enter(self, destination: str, *, now: datetime, until: datetime) -> str:

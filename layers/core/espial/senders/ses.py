@@ -49,7 +49,7 @@ _UNSAFE_IN_TAG = re.compile(r"[^A-Za-z0-9_-]")
 class SesSender:
     """One SES account and identity. `client` must not retry by itself: a repeated SendEmail is a second mail."""
 
-    features = frozenset({"headers", "tags", "reply_to"})
+    features = frozenset({"headers", "tags", "reply_to", "also_to"})
     idempotent = False
 
     def __init__(self, client: Any, *, name: str = "ses", configuration_set: str = "") -> None:
@@ -77,13 +77,14 @@ class SesSender:
         tags = {**message.tags, "send_key": message.send_key}
         request: dict[str, Any] = {
             "FromEmailAddress": message.from_,
-            "Destination": {"ToAddresses": [message.to]},
+            "Destination": {"ToAddresses": [message.to, *message.also_to]},
             "Content": {
                 "Simple": {
                     "Subject": {"Data": message.subject, "Charset": "UTF-8"},
                     "Body": {
-                        "Html": {"Data": message.html, "Charset": "UTF-8"},
-                        "Text": {"Data": message.text, "Charset": "UTF-8"},
+                        kind: {"Data": content, "Charset": "UTF-8"}
+                        for kind, content in (("Html", message.html), ("Text", message.text))
+                        if content or kind == "Text"
                     },
                     "Headers": [{"Name": name, "Value": value} for name, value in headers.items()],
                 }

@@ -12,6 +12,7 @@ import msgspec
 
 from espial import events
 from espial.events import Event
+from espial.messages import is_notification
 from espial.notifications.definition import DestinationDefinition
 from espial.notifications.outbox import Firsts, Notification, Outbox
 from espial.notifications.triggers import fired
@@ -59,10 +60,13 @@ class Router:
         return done
 
     def route(self, happened: Sequence[Event], destinations: Iterable[DestinationDefinition], now: datetime) -> Tally:
-        """Have each event wait for whom it concerns. Raises TryAgain when the store is away."""
+        """Have each event wait for whom it concerns. Raises TryAgain when the store is away.
+
+        What is reported about a notification mail concerns nobody: it would make another such mail, for ever.
+        """
         destinations = list(destinations)
-        posted = [one for one in destinations if one.http]
-        live = [event for event in happened if event.mode != "backfill"]
+        told = [one for one in destinations if one.at_once]
+        live = [event for event in happened if event.mode != "backfill" and not is_notification(event.send_key)]
         found: list[Notification] = []
         for destination in destinations:
             mine = [event for event in live if destination.hears(event.connection)]
@@ -74,7 +78,7 @@ class Router:
                 if _holds(destination, event)
             ]
         self.outbox.put(found)
-        self.poke([one.name for one in posted if any(put.destination == one.name for put in found)])
+        self.poke([one.name for one in told if any(put.destination == one.name for put in found)])
         return Counter((one.destination, one.trigger) for one in found)
 
     def _implied(self, destination: DestinationDefinition, mine: Sequence[Event], now: datetime) -> list[Event]:

@@ -82,8 +82,8 @@ LARGEST = 32_000_000
 
 _OWN_TAGS = frozenset({"send_key"})
 OWN_HEADER = "x-espial-send-key"
-_OWN_KEY = re.compile(r"s-[0-9a-f]{32}")
-"""A send key of `espial.messages`, with which our own mails are tagged."""
+_OWN_KEY = re.compile(r"[ns]-[0-9a-f]{32}")
+"""A key of `espial.messages`, with which our own mails are tagged: `s-…` a person's message, `n-…` a notification."""
 
 
 # -- proof

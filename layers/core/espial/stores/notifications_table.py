@@ -5,6 +5,7 @@ N#<destination>#<shard>     <id>             a notification; `waits` (its pk) an
 L#<lease>                   LEASE            a lease: open, consumed or over
 A#<destination>             <time>#<id>      an attempt, 30 days
 H#<destination>             HEALTH, WORKER   how the destination is, and who works for it
+H#<destination>             MAILS            how many mails it was sent that day
 F#<key>                     FIRST            the first event of a kind, 30 days
 
 A notification changes only while its `lease` is what it was read with, and each change gives it another: so reading
@@ -29,7 +30,7 @@ import msgspec
 
 from espial import events
 from espial.errors import TryAgain
-from espial.notifications.outbox import Attempt, Health, Notification, State, Taken
+from espial.notifications.outbox import Attempt, Health, Mails, Notification, State, Taken
 from espial.stores.batches import batches
 from espial.stores.conditional import ConditionalTable, Item, Unmet
 
@@ -412,15 +413,33 @@ class ConditionsTable(_Table):
 
     def change(self, before: Health, after: Health) -> bool:
         """See `Conditions.change`."""
-        condition: Item = {"ConditionExpression": "attribute_not_exists(pk) OR body = :before"}
-        if before != Health(destination=before.destination):
-            condition = {"ConditionExpression": "body = :before"}
-        condition["ExpressionAttributeValues"] = {":before": {"S": msgspec.json.encode(before).decode()}}
-        item = {**_state(after.destination, "HEALTH"), "body": {"S": msgspec.json.encode(after).decode()}}
+        key, is_fresh = _state(after.destination, "HEALTH"), before == Health(destination=before.destination)
+        return self._swap(key, before, after, is_fresh=is_fresh) or self.health(after.destination) == after
+
+    def mails(self, destination: str) -> Mails:
+        """See `Conditions.mails`."""
+        item = self._items.get(_state(destination, "MAILS"))
+        return msgspec.json.decode(item["body"]["S"], type=Mails) if item else Mails(destination=destination)
+
+    def count(self, before: Mails, after: Mails) -> bool:
+        """See `Conditions.count`."""
+        key, is_fresh = _state(after.destination, "MAILS"), before == Mails(destination=before.destination)
+        return self._swap(key, before, after, is_fresh=is_fresh) or self.mails(after.destination) == after
+
+    def _swap(self, key: Item, before: msgspec.Struct, after: msgspec.Struct, *, is_fresh: bool) -> bool:
+        """False if it was not as before; who calls looks then, for an answer may have been lost."""
+        condition = "attribute_not_exists(pk) OR body = :before" if is_fresh else "body = :before"
+        item = {**key, "body": {"S": msgspec.json.encode(after).decode()}}
         try:
-            self._items.call("put_item", TableName=self._items.name, Item=item, **condition)
+            self._items.call(
+                "put_item",
+                TableName=self._items.name,
+                Item=item,
+                ConditionExpression=condition,
+                ExpressionAttributeValues={":before": {"S": msgspec.json.encode(before).decode()}},
+            )
         except Unmet:
-            return self.health(after.destination) == after  # an answer may have been lost
+            return False
         return True
 
     def enter(self, destination: str, *, now: datetime, until: datetime) -> str:
