@@ -24,6 +24,7 @@ UPDATE = {"UpdateExpression": "SET #n = :n", "ExpressionAttributeNames": {"#n": 
 CALLS = [
     ("dynamodb", "batch_execute_statement", STATEMENTS),
     ("dynamodb", "batch_get_item", {"RequestItems": {"Events": {"Keys": [KEY], "ConsistentRead": True}}}),
+    ("dynamodb", "batch_write_item", {"RequestItems": {"Events": [{"PutRequest": {"Item": KEY}}]}}),
     ("dynamodb", "get_item", {"TableName": "Events", "Key": KEY, "ConsistentRead": True}),
     ("dynamodb", "put_item", {"TableName": "Events", "Item": KEY, "ConditionExpression": "attribute_not_exists(pk)"}),
     ("dynamodb", "query", {"TableName": "Events", "KeyConditionExpression": "pk = :pk", "ScanIndexForward": False}),
