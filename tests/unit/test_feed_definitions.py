@@ -69,11 +69,25 @@ BAD_FEEDS = [
     ("rotate:\n  after: soon\n", "feeds/cdp.yaml:2: rotate.after: a duration such as"),
     ("dispositions:\n  opend: x\n", "feeds/cdp.yaml:2: dispositions.opend"),
     ("format: xml\n", "feeds/cdp.yaml:1: format: "),
-    ("sinks:\n  - {kind: ftp}\n", "feeds/cdp.yaml:2: sinks[0]"),
+    ("sinks:\n  - {kind: gopher}\n", "feeds/cdp.yaml:2: sinks[0]"),
     ("sinks:\n  - {kind: bucket, prefix: ../x/}\n  - {kind: bucket}\n", "feeds/cdp.yaml:3: sinks[1].name: two sinks"),
     (
         "sinks:\n  - {kind: sftp, host: a, user: b, secret: hunter2, host_key: ssh-ed25519 AAAA}\n",
         "feeds/cdp.yaml:2: sinks[0].secret: must be a reference",
+    ),
+    *(
+        (
+            f"sinks:\n  - {{kind: ftp, user: b, secret: 'ssm:/espial/x', {field}}}\n",
+            f"feeds/cdp.yaml:2: sinks[0].{says}",
+        )
+        for field, says in [
+            ("host: 'sftp://a'", "host: this is SFTP, which is no FTP: write `kind: sftp`"),
+            ("host: 'ftp://a'", "host: must be a host's name alone"),
+            ("host: a, tls: maybe", "tls: "),
+            ("host: a, tls: none, certificate: ''", "certificate: must be a certificate in PEM form"),
+            ("host: a, port: 0", "port: "),
+            ('host: a, directory: "in\\r\\nDELE x"', "directory: "),
+        ]
     ),
     (
         "sinks:\n  - {kind: http, url: 'http://cdp.example.com/'}\n",
