@@ -62,6 +62,7 @@ def test_a_wrong_layout_names_file_line_and_field(tmp_path, text, expected):
 
 
 BAD_FEEDS = [
+    ("layouts: [event_log, response_event]\n", "feeds/cdp.yaml:1: layouts: 'event_log' has every event as it is"),
     ("layouts: [response_evnt]\n", "feeds/cdp.yaml:1: layouts[0]: no layout named 'response_evnt' (did you mean"),
     ("connections: [epsilon]\n", "feeds/cdp.yaml:1: connections: no connection or onboarding named 'epsilon'"),
     ("systems:\n  nobody: X\n", "feeds/cdp.yaml:1: systems: no connection or onboarding named 'nobody'"),
@@ -144,7 +145,7 @@ def test_the_layouts_that_ship_are_the_published_ones():
     assert campaign.columns_of("strict12")[:3] == ("sor_name", "client_campaign_event_id", "campaign_event_datetime")
     assert len(campaign.columns) == 27
     assert {layout.of for layout in built_in().values()} == {
-        *("campaign_event", "response_event", "contact_authorization"),
+        *("campaign_event", "response_event", "contact_authorization", "event"),
         *("offer_history", "offer_history_meta", "offer_history_states", "offer_history_details"),
     }
     assert extension_of(response).columns_of("") == (

@@ -45,9 +45,11 @@ Record = Literal[
     "offer_history_meta",
     "offer_history_states",
     "offer_history_details",
+    "event",
     "extension",
 ]
-"""What a row is about. A `campaign_event` is a send or an onboarding, a `response_event` what came of a send."""
+"""What a row is about. A `campaign_event` is a send or an onboarding, a `response_event` what came of a send, an
+`event` any event by itself."""
 
 
 class _Model(BaseModel):
@@ -225,7 +227,7 @@ class FeedDefinition(Definition):
     profile: Name = Field(default="extended", description="Of each layout, such as `strict12`.")
     extensions: StrictBool = Field(default=False, description="Also `<layout>_ext`: what the profile leaves out.")
     extension_fields: tuple[SourcePath, ...] = Field(default=(), description="More fields for the extension files.")
-    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    format: Literal["csv", "jsonl", "parquet", "log"] = "csv"
     delimiter: Literal[",", "|", "\t", ";"] = ","
     rotate: Rotation = Rotation()
     systems: Mapping[Name, Annotated[str, Field(min_length=1, max_length=100)]] = Field(
