@@ -21,11 +21,12 @@ import pytest
 from espial import wiring
 from espial.answers import Answer
 from espial.errors import Refused, TryAgain
-from espial.feeds.definition import BucketSink, HttpSink, SftpSink
+from espial.feeds.definition import BucketSink, FtpSink, HttpSink, SftpSink
 from espial.feeds.files import Sink
 from espial.services.deliver_feed import MARGIN_MS
 from espial.settings import DeliverFeedSettings
 from espial.sinks.bucket import BucketFolder
+from espial.sinks.ftp import FtpDrop
 from espial.sinks.http import HttpUpload
 from espial.sinks.sftp import SftpDrop
 from espial.stores.aws_http import LARGE, READ_SECONDS, AwsClient
@@ -34,6 +35,7 @@ from espial.stores.sigv4 import Credentials
 from local import cloud as local_cloud
 from tests.builders import NOON
 from tests.cutting import cutting
+from tests.ftp import HANG_UP, SILENT, RunningFtp, certificate, ftp_server
 from tests.loopback import Canned, loopback
 from tests.sftp import PASSWORD, USER, SftpServer, sftp_server
 
@@ -50,12 +52,16 @@ def ample() -> float:
 
 @dataclass
 class Place:
-    """A server and what a reader sees of it. `opened` makes a sink that goes through a port."""
+    """A server and what a reader sees of it. `opened` makes a sink that goes through a port.
+
+    `replaces`: it can put a file in the place of another in one step.
+    """
 
     opened: Callable[[int], Any]
     names: Callable[[], set[str]]
     read: Callable[[str], bytes]
     port: int
+    replaces: bool = True
 
     def files(self) -> dict[str, bytes]:
         return {name: self.read(name) for name in self.names()}
@@ -86,6 +92,10 @@ def transfer(tmp_path_factory) -> Iterator[tuple[Any, int]]:
         "http",
         "sftp",
         "plain-sftp",
+        "ftp",
+        "plain-ftp",
+        "ftps",
+        "implicit-ftps",
         pytest.param("transfer", marks=pytest.mark.cloud),
     ]
 )
@@ -201,6 +211,33 @@ def sftp_place(_request, folder, stack, *, extensions: bool = True) -> Place:
     return Place(lambda port: drop(port, server.host_key), names, read, server.port)
 
 
+def ftp_drop(
+    server: RunningFtp,
+    secret: bytes = PASSWORD.encode(),
+    seconds: float = 10,
+    seconds_left: Callable[[], float] = ample,
+    **fields: Any,
+) -> Any:
+    told = {"host": "localhost", "port": server.port, "user": USER, "directory": "/in", "tls": server.tls, **fields}
+    if told["tls"] != "none":
+        told = {"certificate": server.certificate, **told}
+    to = FtpSink(kind="ftp", **told, secret="secretsmanager:espial/cdp-ftp")
+    return closing(FtpDrop(to, lambda: secret, LOOPBACK.dial, seconds_left, seconds))
+
+
+def ftp_place(_request, folder, stack, *, tls: str = "none", replaces: bool = True) -> Place:
+    (folder / "in").mkdir()
+    server = stack.enter_context(ftp_server(folder, tls, replaces=replaces))
+
+    def names() -> set[str]:
+        return {path.name for path in (folder / "in").iterdir() if not path.name.startswith(".")}
+
+    def read(name: str) -> bytes:
+        return bytes((folder / "in" / name).read_bytes())
+
+    return Place(lambda port: ftp_drop(server, port=port), names, read, server.port, replaces)
+
+
 def transfer_place(request, _folder, _stack) -> Place:
     """AWS Transfer's protocol as the local cloud has it: S3 behind, keys only."""
     cloud, port = request.getfixturevalue("transfer")
@@ -229,6 +266,10 @@ PLACES: dict[str, Callable[..., Place]] = {
     "http": http_place,
     "sftp": sftp_place,
     "plain-sftp": lambda *given: sftp_place(*given, extensions=False),
+    "ftp": ftp_place,
+    "plain-ftp": lambda *given: ftp_place(*given, replaces=False),
+    "ftps": lambda *given: ftp_place(*given, tls="explicit"),
+    "implicit-ftps": lambda *given: ftp_place(*given, tls="implicit"),
     "transfer": transfer_place,
 }
 
@@ -276,7 +317,7 @@ def test_wherever_it_breaks_off_nobody_sees_part_of_a_file(place):
             with place.opened(way.port) as sink, suppress(TryAgain):
                 sink.put(name, ROWS)
             there = name in place.names()
-            assert there or not number % 2
+            assert there or not number % 2 or not place.replaces
             assert not there or place.read(name) in (before, ROWS), cut
             direct.put(name, ROWS)
             assert ROWS == place.read(name)
@@ -449,6 +490,244 @@ def test_a_private_address_is_not_called():
     """A definition must not lead into the stack's own network."""
     to = SftpSink(kind="sftp", host="127.0.0.1", user=USER, secret="ssm:/espial/x", host_key=another_key())
     with closing(SftpDrop(to, lambda: b"x", GuardedHttp().dial, ample)) as sink, pytest.raises(Refused) as caught:
+        sink.put("a.csv", b"1\n")
+    assert "address_not_public" == caught.value.reason
+
+
+# -- FTP
+
+
+@pytest.fixture(params=["none", "explicit", "implicit"])
+def ftp(request, tmp_path) -> Iterator[RunningFtp]:
+    (tmp_path / "in").mkdir()
+    with ftp_server(tmp_path, request.param) as running:
+        yield running
+
+
+def in_folder(server: RunningFtp) -> dict[str, bytes]:
+    """What lies there, hidden files too."""
+    return {path.name: path.read_bytes() for path in (server.folder / "in").iterdir()}
+
+
+def test_with_tls_nothing_is_told_before_it(ftp):
+    """Neither the password nor a file."""
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    before = {command for (command, _), secure in zip(ftp.commands, ftp.secure, strict=True) if not secure}
+    assert {"explicit": {"AUTH"}, "implicit": set()}.get(ftp.tls, before) == before
+    assert {ftp.tls != "none"} == {*ftp.transfers}
+
+
+def test_a_file_is_stored_measured_and_renamed(ftp):
+    """By these commands, and the next over the same connection; one that is there is not written again."""
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+        ftp.commands.clear()
+        sink.put("b.csv", ROWS)
+        commands = [command for command, _ in ftp.commands if command not in ("TYPE", "PASV")]
+        assert ["SIZE", "STOR", "SIZE", "RNFR", "RNTO"] == commands
+        ftp.commands.clear()
+        sink.put("b.csv", ROWS)
+        assert not {"STOR", "RNTO", "USER"} & {command for command, _ in ftp.commands}
+    assert {"a.csv": ROWS, "b.csv": ROWS} == in_folder(ftp)
+
+
+def test_a_part_that_an_attempt_left_is_replaced(ftp):
+    """However long it is."""
+    (ftp.folder / "in/.a.csv.part").write_bytes(b"x" * 1_000_000)
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+
+
+COMMANDS = ("TYPE", "CWD", "SIZE", "PASV", "STOR", "RNFR", "RNTO", "USER", "PASS", "RETR")
+
+
+@pytest.mark.parametrize("how", [HANG_UP, SILENT, "421 Going down.", "452 The disk is full.", "nonsense"])
+def test_whatever_command_is_not_answered_the_next_attempt_completes(ftp, how):
+    """Nobody sees part of a file under its name meanwhile: the one before it, or all of it."""
+    before = ROWS[::-1]
+    for command in COMMANDS + (("AUTH", "PBSZ", "PROT") if ftp.tls == "explicit" else ()):
+        (ftp.folder / "in/a.csv").write_bytes(before)
+        ftp.before = lambda name, _argument, wanted=command: how if name == wanted else None
+        with pytest.raises(TryAgain), ftp_drop(ftp, seconds=0.3) as sink:
+            sink.put("a.csv", ROWS)
+        assert before == in_folder(ftp)["a.csv"], command
+        ftp.before = lambda _name, _argument: None
+        with ftp_drop(ftp) as sink:
+            sink.put("a.csv", ROWS)
+        assert {"a.csv": ROWS} == in_folder(ftp)
+
+
+def test_a_transfer_that_loses_its_end_is_seen(ftp):
+    """Though the server says that it is complete."""
+    ftp.most = len(ROWS) - 1
+    with pytest.raises(TryAgain, match="not all of the file arrived"), ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {".a.csv.part"} == {*in_folder(ftp)}
+    ftp.most = None
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+
+
+def test_a_size_that_is_none_is_asked_for_again(ftp):
+    """Whatever a server says, it is not taken for the password's fault."""
+    ftp.before = lambda name, _argument: "213 many" if name == "SIZE" else None
+    with pytest.raises(TryAgain), ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+
+
+def test_a_server_that_tells_no_sizes_is_believed(ftp):
+    """SIZE came late to FTP, and some do not have it."""
+    ftp.before = lambda name, _argument: "502 No such command." if name == "SIZE" else None
+    for content in (ROWS, b"1\n"):
+        with ftp_drop(ftp) as sink:
+            sink.put("a.csv", content)
+        assert {"a.csv": content} == in_folder(ftp)
+
+
+def test_another_address_for_a_transfer_is_left_aside(ftp):
+    """A server must not lead into the stack's own network, and one behind NAT names addresses that lead nowhere."""
+    dialled = []
+
+    def dial(host: str, port: int, seconds: float) -> socket.socket:
+        dialled.append(host)
+        return LOOPBACK.dial(host, port, seconds)
+
+    ftp.handler.masquerade_address = "192.0.2.7"
+    to = FtpSink(
+        kind="ftp",
+        host="localhost",
+        port=ftp.port,
+        user=USER,
+        secret="ssm:/espial/x",
+        tls=ftp.tls,
+        certificate=None if ftp.tls == "none" else ftp.certificate,
+    )
+    with closing(FtpDrop(to, PASSWORD.encode, dial, ample)) as sink:
+        sink.put("a.csv", ROWS)
+    assert ["localhost", "127.0.0.1"] == dialled
+    assert ROWS == (ftp.folder / "a.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"secret": b"wrong"}, "not_authorised"),
+        ({"secret": b"\xff\xfe"}, "bad_password"),
+        ({"secret": b"two\r\nDELE lines"}, "bad_password"),
+        ({"user": "nobody"}, "not_authorised"),
+        ({"directory": "/elsewhere"}, "no_such_directory"),
+        ({"host": "192.0.2.1"}, "address_not_loopback"),
+    ],
+)
+def test_what_somebody_has_to_mend_about_ftp_is_refused_with_its_reason(ftp, given, reason):
+    """And without the secret."""
+    with pytest.raises(Refused) as caught, ftp_drop(ftp, **given) as sink:
+        sink.put("a.csv", b"1\n")
+    assert reason == caught.value.reason
+    assert given.get("secret", PASSWORD.encode()).decode(errors="replace") not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "reason"),
+    [
+        ("PASS", "430 Wrong.", "not_authorised"),
+        ("PASS", "421 Too many.", TryAgain),
+        ("USER", "534 TLS is needed.", "not_authorised"),
+        ("STOR", "553 Not allowed.", "permission_denied"),
+        ("STOR", "552 The disk is full.", TryAgain),
+        ("RNFR", "550 No.", "permission_denied"),
+        ("PASV", "425 No port.", TryAgain),
+    ],
+)
+def test_what_an_ftp_server_refuses_may_pass_or_not(ftp, command, answer, reason):
+    """A full disk is emptied some day, rights are given by somebody."""
+    ftp.before = lambda name, _argument: answer if name == command else None
+    with pytest.raises((TryAgain, Refused)) as caught, ftp_drop(ftp) as sink:
+        sink.put("a.csv", b"1\n")
+    assert reason == (caught.value.reason if isinstance(caught.value, Refused) else TryAgain)
+    assert "a.csv" not in in_folder(ftp)
+
+
+def test_a_directory_that_may_only_be_read_is_refused(ftp):
+    """Somebody has to give the right. What is there stays there."""
+    (ftp.folder / "in/a.csv").write_bytes(b"before\n")
+    for permissions in ("elr", "elrw", "elrwd"):  # to read; and to write; and to delete, but not to rename
+        ftp.may(permissions)
+        with pytest.raises(Refused) as caught, ftp_drop(ftp) as sink:
+            sink.put("a.csv", b"1\n")
+        assert "permission_denied" == caught.value.reason
+        assert b"before\n" == in_folder(ftp)["a.csv"]
+
+
+def test_a_directory_that_may_not_be_read_takes_files(ftp):
+    """Drop boxes let nobody look: the file is written again."""
+    ftp.before = lambda name, argument: "550 No." if name in ("RETR", "SIZE") and "part" not in argument else None
+    for content in (b"1\n", b"2\n"):
+        with ftp_drop(ftp) as sink:
+            sink.put("a.csv", content)
+    assert {"a.csv": b"2\n"} == in_folder(ftp)
+
+
+@pytest.mark.parametrize("tls", ["explicit", "implicit"])
+@pytest.mark.parametrize(
+    "given", [{"certificate": None}, {"certificate": certificate("other")[0]}, {"host": "127.0.0.1"}]
+)
+def test_a_certificate_that_is_not_trusted_ends_it_before_the_password(tmp_path, tls, given):
+    """Nobody's, another server's, or one for another name."""
+    with ftp_server(tmp_path, tls) as server:
+        with pytest.raises(Refused) as caught, ftp_drop(server, directory=".", **given) as sink:
+            sink.put("a.csv", b"1\n")
+        assert "certificate_not_trusted" == caught.value.reason
+        assert not {"USER", "PASS"} & {command for command, _ in server.commands}
+
+
+def test_a_server_without_tls_gets_no_password(tmp_path):
+    """Only who wrote `tls: none` sends it in the clear."""
+    with ftp_server(tmp_path) as server:
+        with pytest.raises(Refused) as caught, ftp_drop(server, tls="explicit", directory=".") as sink:
+            sink.put("a.csv", b"1\n")
+        assert "no_tls" == caught.value.reason
+        assert "PASS" not in {command for command, _ in server.commands}
+
+
+def test_an_ftp_server_that_is_too_slow_is_left_in_time(ftp):
+    """However slowly it says what it says."""
+    ftp.before = lambda name, _argument: SILENT if name == "RNFR" else None
+    with pytest.raises(TryAgain, match="too slow") as caught, ftp_drop(ftp, seconds_left=lambda: 0.5) as sink:
+        sink.put("a.csv", ROWS)
+    assert f"{len(ROWS)} bytes" in str(caught.value)
+    with pytest.raises(TryAgain, match="too slow"), ftp_drop(ftp, seconds_left=lambda: -1.0) as sink:
+        sink.put("b.csv", ROWS)
+    assert {".a.csv.part"} == {*in_folder(ftp)}
+
+
+def test_who_does_not_answer_ftp_at_all_is_tried_again(ftp):
+    """Nobody listens, or somebody who says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        for port in (mute.getsockname()[1], local_cloud.free_port()):
+            with pytest.raises(TryAgain), ftp_drop(ftp, port=port, seconds=0.3) as sink:
+                sink.put("a.csv", b"1\n")
+
+
+def test_after_a_failure_the_same_ftp_sink_works_again(ftp):
+    """It logs in anew."""
+    with cutting(ftp.port) as way, ftp_drop(ftp, port=way.port) as sink:
+        sink.put("a.csv", b"1\n")
+        way.cut_now()
+        with pytest.raises(TryAgain):
+            sink.put("b.csv", b"1\n")
+        sink.put("b.csv", b"1\n")
+        assert 2 == way.connections
+    assert {"a.csv", "b.csv"} == {*in_folder(ftp)}
+
+
+def test_a_private_ftp_server_is_not_called(ftp):
+    """A definition must not lead into the stack's own network."""
+    to = FtpSink(kind="ftp", host="127.0.0.1", user=USER, secret="ssm:/espial/x")
+    with closing(FtpDrop(to, lambda: b"x", GuardedHttp().dial, ample)) as sink, pytest.raises(Refused) as caught:
         sink.put("a.csv", b"1\n")
     assert "address_not_public" == caught.value.reason
 

@@ -1,4 +1,4 @@
-"""deliver_feed on the local cloud: from the archive to a bucket's folder, an SFTP server and an HTTP address."""
+"""deliver_feed on the local cloud: from the archive to a bucket's folder, SFTP and FTP servers and an HTTP address."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from espial.stores.feed_archive import S3FeedArchive
 from espial.stores.feeds_table import FeedBookTable
 from tests.builders import CONTEXT
 from tests.contract.test_ports import a_bucket
+from tests.ftp import RunningFtp, ftp_server
 from tests.loopback import Canned, Loopback, loopback
 from tests.sftp import PASSWORD, USER, SftpServer, sftp_server
 from tests.unit.test_deliver_feed import a_file, with_manifests
@@ -29,9 +30,11 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 class Delivering:
-    """Table, buckets, secrets, an applied feed with every kind of sink, and the function's handler."""
+    """Table, buckets, secrets, an applied feed with every kind of sink, FTP if it is given, and the handler."""
 
-    def __init__(self, cloud: Any, load_app: Any, sftp: SftpServer, http: Loopback) -> None:
+    def __init__(
+        self, cloud: Any, load_app: Any, sftp: SftpServer, http: Loopback, ftp: RunningFtp | None = None
+    ) -> None:
         dynamodb, self.s3 = cloud.client("dynamodb"), a_bucket(cloud)
         dynamodb.create_table(
             TableName="feeds",
@@ -41,6 +44,7 @@ class Delivering:
         )
         secrets = cloud.client("secretsmanager")
         secrets.create_secret(Name="espial/cdp-sftp", SecretString=PASSWORD)
+        secrets.create_secret(Name="espial/cdp-ftp", SecretString=PASSWORD)
         secrets.create_secret(Name="espial/cdp-http", SecretString="token-1")
         inbox = {"kind": "sftp", "host": "127.0.0.1", "port": sftp.port, "user": USER, "host_key": sftp.host_key}
         sinks = [
@@ -48,11 +52,14 @@ class Delivering:
             {**inbox, "directory": "/in", "secret": "secretsmanager:espial/cdp-sftp"},
             {"kind": "http", "url": f"{http.url}/in/{{name}}", "secret": "secretsmanager:espial/cdp-http"},
         ]
+        if ftp:
+            host = {"host": "localhost", "port": ftp.port, "user": USER, "certificate": ftp.certificate}
+            sinks.append({"kind": "ftp", **host, "directory": "/in", "secret": "secretsmanager:espial/cdp-ftp"})
         feed = FeedDefinition.model_validate({"name": "cdp", "sinks": sinks})
         active = bundle(Definitions(feeds={"cdp": feed})).active
         self.s3.put_object(Bucket="store", Key="definitions/active.json", Body=json.dumps(active))
         self.book, self.archive = FeedBookTable(dynamodb, "feeds"), S3FeedArchive(self.s3, "store")
-        self.sftp, self.http = sftp, http
+        self.sftp, self.ftp, self.http = sftp, ftp, http
         self.app = load_app(
             "deliver_feed",
             AWS_ENDPOINT_URL=cloud.url,
@@ -92,26 +99,40 @@ class Delivering:
         return {
             "bucket": sorted(item["Key"].removeprefix("feeds/cdp/") for item in listed),
             "sftp": sorted(path.name for path in (self.sftp.folder / "in").iterdir()),
+            "ftp": sorted(path.name for path in (self.ftp.folder / "in").iterdir()),
             "http": [seen.path.removeprefix("/in/") for seen in self.http.seen],
         }
 
 
 @pytest.fixture
 def world(cloud, load_app, tmp_path) -> Iterator[Delivering]:
-    (tmp_path / "in").mkdir()
-    with sftp_server(tmp_path) as sftp, loopback(Canned(201)) as http:
-        yield Delivering(cloud, load_app, sftp, http)
+    for server in ("sftp", "ftp"):
+        (tmp_path / server / "in").mkdir(parents=True)
+    with (
+        sftp_server(tmp_path / "sftp") as sftp,
+        ftp_server(tmp_path / "ftp", "explicit") as ftp,
+        loopback(Canned(201)) as http,
+    ):
+        yield Delivering(cloud, load_app, sftp, http, ftp)
 
 
 def test_every_file_reaches_every_sink(world):
     """In order, with its manifest; what was refused goes to the bucket only."""
     world.commit("1.csv", "1.rejects.csv")
     world.commit("2.csv")
-    assert {"bucket": ("delivered", 3), "sftp": ("delivered", 2), "http": ("delivered", 2)} == world.run()
+    found = world.run()
+    assert {"bucket": 3, "sftp": 2, "ftp": 2, "http": 2} == {sink: files for sink, (_, files) in found.items()}
+    assert {"delivered"} == {outcome for outcome, _ in found.values()}
     both = with_manifests("1.csv", "2.csv")
     refused = with_manifests("rejects/1.rejects.csv")
-    assert {"bucket": sorted([*both, *refused]), "sftp": sorted(both), "http": both} == world.arrived()
-    assert b"rows\n" == (world.sftp.folder / "in/2.csv").read_bytes()
+    assert {
+        "bucket": sorted([*both, *refused]),
+        "sftp": sorted(both),
+        "ftp": sorted(both),
+        "http": both,
+    } == world.arrived()
+    for server in (world.sftp, world.ftp):
+        assert b"rows\n" == (server.folder / "in/2.csv").read_bytes()
     assert "Bearer token-1" == world.http.seen[0].headers["authorization"]
     assert {("nothing", 0)} == set(world.run().values())
 
@@ -120,7 +141,8 @@ def test_a_sink_that_fails_holds_up_no_other_and_is_seen(world, capsys, caplog):
     """The metric that the alarm watches tells how old what it lacks is; no secret is in a log."""
     world.commit("1.csv")
     world.http.answers = [Canned(401)]
-    assert {"bucket": ("delivered", 1), "sftp": ("delivered", 1), "http": ("failed", 0)} == world.run()
+    delivered = dict.fromkeys(("bucket", "sftp", "ftp"), ("delivered", 1))
+    assert {**delivered, "http": ("failed", 0)} == world.run()
     printed = capsys.readouterr().out
     metrics = [json.loads(line) for line in printed.splitlines() if "feed.undelivered" in line]
     ages = {(one.get("feed"), one.get("sink")): one["feed.undelivered"] for one in metrics}
@@ -151,8 +173,10 @@ def test_a_stack_on_aws_does_not_call_this_machine(world, load_app, cloud):
     """What a definition names may not lead into the private network."""
     world.commit("1.csv")
     world.app = load_app("deliver_feed", OUTGOING_NETWORK="public")
-    assert {"bucket": ("delivered", 1), "sftp": ("failed", 0), "http": ("failed", 0)} == world.run()
+    failed = dict.fromkeys(("sftp", "ftp", "http"), ("failed", 0))
+    assert {"bucket": ("delivered", 1), **failed} == world.run()
     assert "address_not_public: 127.0.0.1" == world.book.delivered("cdp", "sftp").reason
+    assert "address_not_public: localhost" == world.book.delivered("cdp", "ftp").reason
     assert [] == world.http.seen
 
 

@@ -62,6 +62,7 @@ def test_a_wrong_layout_names_file_line_and_field(tmp_path, text, expected):
 
 
 BAD_FEEDS = [
+    ("layouts: [event_log, response_event]\n", "feeds/cdp.yaml:1: layouts: 'event_log' has every event as it is"),
     ("layouts: [response_evnt]\n", "feeds/cdp.yaml:1: layouts[0]: no layout named 'response_evnt' (did you mean"),
     ("connections: [epsilon]\n", "feeds/cdp.yaml:1: connections: no connection or onboarding named 'epsilon'"),
     ("systems:\n  nobody: X\n", "feeds/cdp.yaml:1: systems: no connection or onboarding named 'nobody'"),
@@ -69,11 +70,25 @@ BAD_FEEDS = [
     ("rotate:\n  after: soon\n", "feeds/cdp.yaml:2: rotate.after: a duration such as"),
     ("dispositions:\n  opend: x\n", "feeds/cdp.yaml:2: dispositions.opend"),
     ("format: xml\n", "feeds/cdp.yaml:1: format: "),
-    ("sinks:\n  - {kind: ftp}\n", "feeds/cdp.yaml:2: sinks[0]"),
+    ("sinks:\n  - {kind: gopher}\n", "feeds/cdp.yaml:2: sinks[0]"),
     ("sinks:\n  - {kind: bucket, prefix: ../x/}\n  - {kind: bucket}\n", "feeds/cdp.yaml:3: sinks[1].name: two sinks"),
     (
         "sinks:\n  - {kind: sftp, host: a, user: b, secret: hunter2, host_key: ssh-ed25519 AAAA}\n",
         "feeds/cdp.yaml:2: sinks[0].secret: must be a reference",
+    ),
+    *(
+        (
+            f"sinks:\n  - {{kind: ftp, user: b, secret: 'ssm:/espial/x', {field}}}\n",
+            f"feeds/cdp.yaml:2: sinks[0].{says}",
+        )
+        for field, says in [
+            ("host: 'sftp://a'", "host: this is SFTP, which is no FTP: write `kind: sftp`"),
+            ("host: 'ftp://a'", "host: must be a host's name alone"),
+            ("host: a, tls: maybe", "tls: "),
+            ("host: a, tls: none, certificate: ''", "certificate: must be a certificate in PEM form"),
+            ("host: a, port: 0", "port: "),
+            ('host: a, directory: "in\\r\\nDELE x"', "directory: "),
+        ]
     ),
     (
         "sinks:\n  - {kind: http, url: 'http://cdp.example.com/'}\n",
@@ -130,7 +145,7 @@ def test_the_layouts_that_ship_are_the_published_ones():
     assert campaign.columns_of("strict12")[:3] == ("sor_name", "client_campaign_event_id", "campaign_event_datetime")
     assert len(campaign.columns) == 27
     assert {layout.of for layout in built_in().values()} == {
-        *("campaign_event", "response_event", "contact_authorization"),
+        *("campaign_event", "response_event", "contact_authorization", "event"),
         *("offer_history", "offer_history_meta", "offer_history_states", "offer_history_details"),
     }
     assert extension_of(response).columns_of("") == (

@@ -540,9 +540,14 @@ def opened_sink(
         token = secret if to.secret else None
         way = http(settings.outgoing_network)
         return nullcontext(HttpUpload(to, way, token, lambda: datetime.now(UTC), seconds_left))
+    dial = http(settings.outgoing_network).dial
+    if to.kind == "ftp":
+        from espial.sinks.ftp import FtpDrop
+
+        return closing(FtpDrop(to, secret, dial, seconds_left))
     from espial.sinks.sftp import SftpDrop
 
-    return closing(SftpDrop(to, secret, http(settings.outgoing_network).dial, seconds_left))
+    return closing(SftpDrop(to, secret, dial, seconds_left))
 
 
 @cache

@@ -253,6 +253,9 @@ class _Loading:
                 what = f"{name!r} and {first!r} are both of {layout.of}: a feed has one layout of a kind"
             if what:
                 self.problems.append(document.problem(("layouts", number), what))
+        if "event" in of and len(feed.layouts) > 1:
+            what = f"{of['event']!r} has every event as it is: give it a feed of its own"
+            self.problems.append(document.problem(("layouts",), what))
         self._check_accounts(document, feed, definitions)
         self._check_connections(document, ("connections", "systems", "business_units", "sends"), feed)
 

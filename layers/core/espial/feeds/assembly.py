@@ -69,6 +69,11 @@ class Assembly:
         """One a layout, with what each cut and left blank."""
         return self._makers.values()
 
+    @property
+    def is_log(self) -> bool:
+        """Whether the feed has each event as it is; no other layout stands beside that."""
+        return "event" in self._makers
+
     def add(self, record: Record, event: Event, facts: Facts) -> bool | None:
         """Make the event's row of this kind: False if it was refused, None if the feed has no such layout."""
         maker = self._makers.get(record)
@@ -138,7 +143,10 @@ class Assembly:
             _slug(group.system),
             *(["correction", group.corrects.replace("-", "")] * bool(group.corrects)),
         ]
-        stem = "_".join([*parts, f"{self._closed_at:%Y%m%d%H%M%S}", f"{sequence:04}"])
+        at = f"{self._closed_at:%Y%m%d%H%M%S}"
+        if layout.of == "event":
+            parts, at = [system, "events"], group.corrects.replace("-", "") or at[:8]
+        stem = "_".join([*parts, at, f"{sequence:04}"])
         file = FeedFile(
             feed=self._feed.name,
             batch=self._batch,

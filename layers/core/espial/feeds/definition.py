@@ -7,6 +7,8 @@ with Espial lie in `espial/feeds/layouts/`; one of the same name under definitio
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
@@ -32,6 +34,7 @@ from espial.feeds.dispositions import DISPOSITIONS
 from espial.triggers.definition import Duration
 from espial.vocabulary import EventType
 
+HOST = r"[A-Za-z0-9.:-]{1,253}"
 BUILT_IN = Path(__file__).parent / "layouts"
 
 Record = Literal[
@@ -42,9 +45,11 @@ Record = Literal[
     "offer_history_meta",
     "offer_history_states",
     "offer_history_details",
+    "event",
     "extension",
 ]
-"""What a row is about. A `campaign_event` is a send or an onboarding, a `response_event` what came of a send."""
+"""What a row is about. A `campaign_event` is a send or an onboarding, a `response_event` what came of a send, an
+`event` any event by itself."""
 
 
 class _Model(BaseModel):
@@ -143,7 +148,7 @@ class SftpSink(_Model):
 
     kind: Literal["sftp"]
     name: Name = "sftp"
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]{1,253}$")]
+    host: Annotated[str, Field(pattern=f"^{HOST}$")]
     port: Annotated[StrictInt, Field(ge=1, le=65_535)] = 22
     user: Annotated[str, Field(min_length=1, max_length=128)]
     secret: SecretReference = Field(description="Reference to the password, or to a private key in OpenSSH's form.")
@@ -151,6 +156,50 @@ class SftpSink(_Model):
         description="The server's public key, as in known_hosts: `ssh-ed25519 AAAA…`."
     )
     directory: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,512}$")] = "."
+
+
+def _ftp_host(value: str) -> str:
+    """Raises ValueError for an address with a scheme, and what is no name or number of a host."""
+    if value.lower().startswith("sftp:"):
+        raise ValueError("this is SFTP, which is no FTP: write `kind: sftp`, and the host's name alone")
+    if not re.fullmatch(HOST, value):
+        raise ValueError("must be a host's name alone, such as ftp.example.com")
+    return value
+
+
+def _certificate(value: str) -> str:
+    """Raises ValueError."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
+    except (ValueError, OSError) as exc:
+        raise ValueError("must be a certificate in PEM form, `-----BEGIN CERTIFICATE-----` and so on") from exc
+    return value
+
+
+class FtpSink(_Model):
+    """A directory of an FTP server, over TLS unless `tls: none` is written out."""
+
+    kind: Literal["ftp"]
+    name: Name = "ftp"
+    host: Annotated[str, AfterValidator(_ftp_host), WithJsonSchema({"type": "string", "pattern": f"^{HOST}$"})]
+    port: Annotated[StrictInt, Field(ge=1, le=65_535)] | None = Field(
+        default=None, description="Default 21; with `tls: implicit` 990."
+    )
+    user: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,128}$")]
+    secret: SecretReference = Field(description="Reference to the password.")
+    tls: Literal["explicit", "implicit", "none"] = Field(
+        default="explicit", description="`none`: password and files can be read on their way."
+    )
+    certificate: Annotated[str, AfterValidator(_certificate)] | None = Field(
+        default=None, description="PEM of the server's certificate or of who signed it; default: the known authorities."
+    )
+    directory: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,512}$")] = "."
+
+    @model_validator(mode="after")
+    def _certificate_is_of_use(self) -> Self:
+        if self.certificate and self.tls == "none":
+            raise ValueError("certificate: there is none without TLS; leave `tls: none` out")
+        return self
 
 
 class HttpSink(_Model):
@@ -163,7 +212,7 @@ class HttpSink(_Model):
     secret: SecretReference | None = Field(default=None, description="Reference to a bearer token.")
 
 
-Sink = Annotated[BucketSink | SftpSink | HttpSink, Field(discriminator="kind")]
+Sink = Annotated[BucketSink | SftpSink | FtpSink | HttpSink, Field(discriminator="kind")]
 
 Code = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,50}$")]
 
@@ -178,7 +227,7 @@ class FeedDefinition(Definition):
     profile: Name = Field(default="extended", description="Of each layout, such as `strict12`.")
     extensions: StrictBool = Field(default=False, description="Also `<layout>_ext`: what the profile leaves out.")
     extension_fields: tuple[SourcePath, ...] = Field(default=(), description="More fields for the extension files.")
-    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    format: Literal["csv", "jsonl", "parquet", "log"] = "csv"
     delimiter: Literal[",", "|", "\t", ";"] = ","
     rotate: Rotation = Rotation()
     systems: Mapping[Name, Annotated[str, Field(min_length=1, max_length=100)]] = Field(

@@ -5,6 +5,7 @@ UTC, dates `YYYY-MM-DD`, integers fit 64 bits. The same rows give the same bytes
 
     csv      RFC 4180 with LF line ends: header row, UTF-8 without BOM, quoted only where needed, empty for no value
     jsonl    one object a line with every column in order; integers and numbers as such, null for no value
+    log      PureResponse's event log: `"key:value"` pairs for what has a value, `_` of a name a blank, Unix seconds
     parquet  typed columns that may all be null; the schema depends on the columns only
 """
 
@@ -15,7 +16,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from importlib import import_module
 from itertools import chain, islice
 from math import isfinite
@@ -23,9 +24,10 @@ from typing import Any, Literal
 
 import orjson
 
+from espial.feeds import log_lines
 from espial.feeds.definition import Column
 
-Format = Literal["csv", "jsonl", "parquet"]
+Format = Literal["csv", "jsonl", "parquet", "log"]
 Row = Sequence[str]
 
 _LINES_AT_ONCE = 1_000
@@ -45,6 +47,8 @@ def encode(columns: Sequence[Column], rows: Iterable[Row], format: Format, delim
         return _csv(columns, rows, delimiter)
     if format == "jsonl":
         return _jsonl(columns, rows)
+    if format == "log":
+        return _log(columns, rows)
     batches = (_converted(columns, batch, first, _VALUES) for first, batch in _batches(rows, _ROW_GROUP))
     content: bytes = _parquet().encode(columns, batches)
     return content
@@ -59,6 +63,8 @@ def decode(columns: Sequence[Column], content: bytes, format: Format, delimiter:
         rows = _csv_rows(columns, content, delimiter)
     elif format == "jsonl":
         rows = _jsonl_rows(columns, content)
+    elif format == "log":
+        rows = _log_rows(columns, content)
     else:
         rows = _parquet().decode(columns, content)
     typed = [(place, column, _READ[column.type]) for place, column in enumerate(columns) if column.type in _READ]
@@ -123,6 +129,39 @@ def _jsonl_rows(columns: Sequence[Column], content: bytes) -> Iterator[list[str]
         except (ValueError, TypeError) as exc:
             raise ValueError(f"line {number}: {exc}") from exc
         yield ["" if value is None else str(value) for value in record.values()]
+
+
+def _log(columns: Sequence[Column], rows: Iterable[Row]) -> bytes:
+    out = io.BytesIO()
+    keys = _keys(columns)
+    for first, batch in _batches(rows, _LINES_AT_ONCE):
+        for values in zip(*_converted(columns, batch, first, _SECONDS), strict=True):
+            said = ((key, value) for key, value in zip(keys, values, strict=True) if value is not None)
+            out.write(f"{log_lines.written(said)}\n".encode())
+    return out.getvalue()
+
+
+def _log_rows(columns: Sequence[Column], content: bytes) -> Iterator[list[str]]:
+    keys = _keys(columns)
+    dated = [place for place, column in enumerate(columns) if column.type == "datetime"]
+    for number, line in enumerate(io.BytesIO(content), 1):
+        try:
+            row = _in_order(keys, dict(log_lines.read(line.decode())))
+            for place in dated:
+                row[place] = row[place] and datetime.fromtimestamp(int(row[place]), UTC).isoformat(" ")[:19]
+        except (ValueError, OverflowError, OSError) as exc:
+            raise ValueError(f"line {number}: {exc}") from exc
+        yield row
+
+
+def _in_order(keys: Sequence[str], said: Mapping[str, str]) -> list[str]:
+    if unknown := sorted(said.keys() - {*keys}):
+        raise ValueError(f"no column {unknown[0]!r}")
+    return [said.get(key, "") for key in keys]
+
+
+def _keys(columns: Sequence[Column]) -> list[str]:
+    return [column.name.lower().replace("_", " ") for column in columns]
 
 
 def _expect(columns: Sequence[Column], found: Sequence[str]) -> None:
@@ -201,6 +240,11 @@ def _date(text: str) -> date:
     return date.fromisoformat(text)
 
 
+def _seconds(text: str) -> str:
+    return str(int(_instant(text).replace(tzinfo=UTC).timestamp()))
+
+
+_SECONDS: Mapping[str, Callable[[str], Any]] = {"datetime": _seconds}
 _NUMBERS: Mapping[str, Callable[[str], Any]] = {"integer": _integer, "number": _number}
 _VALUES: Mapping[str, Callable[[str], Any]] = {**_NUMBERS, "datetime": _instant, "date": _date}
 _READ: Mapping[str, Callable[[str], str]] = {

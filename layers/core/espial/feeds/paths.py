@@ -30,6 +30,9 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     machine             `Y` for an open or click by a machine.
     contact_level, contact_value, authorization   of an opt-in or opt-out.
     state               of an onboarded recipient: `sent` or `failed`.
+    trigger             PureResponse's name for what an event is, else its type.
+    delivery_status     of a delivery: `PROCESSING` when it begins, `COMPLETED` at its end.
+    lists               the names of the lists that an event tells of, joined by commas.
     field_name, field_value   of one line of an extension or meta file.
     """
 
@@ -49,6 +52,9 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     contact_value: str = ""
     authorization: str = ""
     state: str = ""
+    trigger: str = ""
+    delivery_status: str = ""
+    lists: str = ""
     field_name: str = ""
     field_value: str = ""
 

@@ -8,6 +8,7 @@ from espial.events import Event
 from espial.feeds.correlation import Match, Ties, campaign_code
 from espial.feeds.definition import FeedDefinition
 from espial.feeds.paths import Facts
+from espial.notifications.triggers import trigger_of
 from espial.own_events import PLATFORM as OURS
 from espial.vocabulary import EventType
 
@@ -125,6 +126,29 @@ def responded(event: Event, feed: FeedDefinition, named: Naming, matched: Match)
         confidence=str(matched.confidence),
         onboarded_contact=matched.send.onboarded if matched.send else "",
         machine=machine,
+    )
+
+
+_STATUS = {EventType.DELIVERY_STARTED: "PROCESSING", EventType.DELIVERY_COMPLETED: "COMPLETED"}
+
+
+def unlogged(event: Event, feed: FeedDefinition) -> str:
+    """Why an event has no row in a log of events; empty if it has one."""
+    if event.platform == OURS and event.connection not in feed.connections:
+        return event.type.value
+    return "machine" if feed.machine == "drop" and event.client and event.client.machine else ""
+
+
+def logged(event: Event, feed: FeedDefinition, named: Naming) -> Facts:
+    """Of an event by itself."""
+    lists = event.properties.get("lists")
+    return Facts(
+        system=named.system,
+        business_unit=named.business_unit,
+        trigger=trigger_of(event) or event.type.value,
+        delivery_status=_STATUS.get(event.type, ""),
+        lists=",".join(map(str, lists)) if isinstance(lists, list) else "",
+        machine="Y" if feed.machine == "flag" and event.client and event.client.machine else "",
     )
 
 

@@ -195,6 +195,9 @@ class _Work:
         sends: list[_Tied] = []
         responses: list[_Tied] = []
         for event in events:
+            if self._assembly.is_log:
+                self._log(event)
+                continue
             tied = correlation.ties(event, self.to.account(event))
             role = records.role_of(event, tied, self.to.feed, self.to.send(event))
             match role.kind:
@@ -286,6 +289,15 @@ class _Work:
         return event_id in self._waited and self._waited[event_id].until <= self.now
 
     # -- what becomes of an event
+
+    def _log(self, event: Event) -> None:
+        """A row for the event by itself: it needs no send, and waits for none."""
+        feed = self.to.feed
+        if why := records.unlogged(event, feed):
+            self._say(event, f"{IGNORED}:{why}")
+            return
+        facts = records.logged(event, feed, records.naming(feed, event))
+        self._say(event, _VERDICTS[self._assembly.add("event", event, facts)])
 
     def _send(self, found: _Tied) -> None:
         event, tied = found

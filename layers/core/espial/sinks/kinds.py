@@ -6,6 +6,7 @@ _TYPES = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
+    "log": "text/plain; charset=utf-8",
     "json": "application/json",
 }
 
