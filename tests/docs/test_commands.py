@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,11 +66,30 @@ def test_the_commands_of_a_page_work(page: Path, stack: Stack, checkout: Path) -
             (checkout / block.words[1].removeprefix("file=")).write_text(block.text)
             continue
         for command, shown in _commands(block):
-            done = subprocess.run(command, env=environment, cwd=checkout, capture_output=True, text=True, check=False)
+            done = _run(command, environment, checkout)
             assert 0 == done.returncode, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
             for line in shown:
                 pattern = ".*".join(map(re.escape, line.split("…")))
                 assert re.search(f"^{pattern}\\s*$", done.stdout, re.MULTILINE), f"{line!r} is not in:\n{done.stdout}"
+
+
+def _run(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """What it said; whatever it started ends with it, also when the test's time is over."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def _commands(block: Block) -> Iterator[tuple[list[str], list[str]]]:
