@@ -19,6 +19,9 @@ from tests.simulated import Simulator, simulator
 ONCE_LEASED = 400
 """Seconds after which the right to an execution is over."""
 
+SERIES: dict[str, int] = {}
+"""Onboarding -> its number: no two of a system may have the same."""
+
 
 @pytest.fixture(scope="module")
 def braze(world: World) -> Iterator[Simulator]:
@@ -35,7 +38,8 @@ def onboardings(world: World, braze: Simulator, *names: str) -> None:
     """Put onboardings of these names in force."""
     (world.folder / "onboardings").mkdir(exist_ok=True)
     for name in names:
-        write(world.folder / f"onboardings/{name}.yaml", {**DEFINITION, "name": name, "endpoint": braze.url})
+        mine = {"name": name, "endpoint": braze.url, "series": SERIES.setdefault(name, len(SERIES) + 1)}
+        write(world.folder / f"onboardings/{name}.yaml", {**DEFINITION, **mine})
     world.apply()
 
 

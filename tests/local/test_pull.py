@@ -16,7 +16,9 @@ EVENTS = 40
 
 @pytest.fixture(scope="module", autouse=True)
 def _token(world: World) -> None:
-    world.stack.cloud.client("ssm").put_parameter(Name="/espial/collected", Value=TOKEN, Type="SecureString")
+    world.stack.cloud.client("ssm").put_parameter(
+        Name="/espial/collected", Value=TOKEN, Type="SecureString", Overwrite=True
+    )
 
 
 def asked(world: World, method: str, path: str, **more: Any) -> httpx.Response:
