@@ -104,7 +104,9 @@ def test_killed_at_every_call_it_ends_as_if_it_had_not_been(world: World, braze:
     assert 7 == len(expected)
     for name in names:
         assert expected == told(events, name), name
-        assert ["1"] * 3 == [",".join(users[f"{name}-{n}"]["rpi_channel_exec_ids"]) for n in range(3)], name
+        assert [f"{SERIES[name]}000001"] * 3 == [
+            ",".join(users[f"{name}-{n}"]["rpi_channel_exec_ids"]) for n in range(3)
+        ], name
     states = {one["key"].split("/")[1]: one["state"] for one in state(world, limit=1000)}
     assert {"done"} == {states[name] for name in names}
 
