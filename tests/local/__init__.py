@@ -1,1 +1,5 @@
-"""The whole stack on the local cloud; a package, so that its fixtures end with it."""
+"""The whole stack, deployed on the local cloud."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.local.world")
