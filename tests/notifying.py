@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from espial.notifications.outbox import Attempt, Health, Mails, Notification, State, Taken
+from espial.notifications.outbox import SETTLE, Attempt, Health, Mails, Notification, State, Taken
 from tests.builders import NOON, an_event
 
 Call = Callable[[], None]
@@ -27,6 +27,7 @@ class Waiting(msgspec.Struct):
     notification: Notification
     state: State = "waiting"
     lease: str = ""
+    held: datetime = NOON
 
 
 class FakeOutbox:
@@ -52,9 +53,10 @@ class FakeOutbox:
         until: datetime,
         newest_first: bool = False,
         triggers: Sequence[str] = (),
+        in_order: bool = False,
     ) -> Taken:
         self._call()
-        due = self._due(destination, now, newest_first=newest_first, triggers=triggers)
+        due = self._due(destination, now, newest_first=newest_first, triggers=triggers, in_order=in_order)
         some = due[:limit]
         lease = str(len(self.leases) + 1) if some else ""
         if some:
@@ -63,16 +65,24 @@ class FakeOutbox:
             if one.lease in self.leases:
                 self.leases[one.lease] = ("over", until)
             one.lease = lease
-            one.notification = msgspec.structs.replace(one.notification, due=until)
+            if not in_order:
+                one.notification = msgspec.structs.replace(one.notification, due=until)
         self._call()
         found = tuple(one.notification for one in some)
         return Taken(lease=lease, until=until, notifications=found, more=len(due) > limit)
 
     def look(
-        self, destination: str, limit: int, *, now: datetime, newest_first: bool = False, triggers: Sequence[str] = ()
+        self,
+        destination: str,
+        limit: int,
+        *,
+        now: datetime,
+        newest_first: bool = False,
+        triggers: Sequence[str] = (),
+        in_order: bool = False,
     ) -> Taken:
         self._call()
-        due = self._due(destination, now, newest_first=newest_first, triggers=triggers)
+        due = self._due(destination, now, newest_first=newest_first, triggers=triggers, in_order=in_order)
         found = tuple(one.notification for one in due[:limit])
         return Taken(lease="", until=now, notifications=found, more=len(due) > limit)
 
@@ -88,7 +98,14 @@ class FakeOutbox:
         return done
 
     def release(
-        self, destination: str, lease: str, due: Mapping[str, datetime], *, now: datetime, tried: bool = True
+        self,
+        destination: str,
+        lease: str,
+        due: Mapping[str, datetime],
+        *,
+        now: datetime,
+        tried: bool = True,
+        in_order: bool = False,
     ) -> int:
         done = 0
         for known, moment in due.items():
@@ -99,7 +116,11 @@ class FakeOutbox:
             elif one and one.lease == lease and self._state(one) == "waiting":
                 one.lease = f"back-{lease}"
                 attempts = one.notification.attempts + tried
-                one.notification = msgspec.structs.replace(one.notification, due=moment, attempts=attempts)
+                one.notification = msgspec.structs.replace(one.notification, attempts=attempts)
+                if in_order:
+                    one.held = moment
+                else:
+                    one.notification = msgspec.structs.replace(one.notification, due=moment)
                 done += 1
         self._call()
         return done
@@ -116,7 +137,7 @@ class FakeOutbox:
         self._call()
         found = [self.held[destination, known] for known in dict.fromkeys(ids) if (destination, known) in self.held]
         for one in found:
-            one.state, one.lease = "waiting", "again-"
+            one.state, one.lease, one.held = "waiting", "again-", NOON
             replayed = one.notification.replayed + 1
             one.notification = msgspec.structs.replace(one.notification, due=now, attempts=0, replayed=replayed)
         self._call()
@@ -139,7 +160,9 @@ class FakeOutbox:
         """What became of each."""
         return {known: self._state(one) for (name, known), one in self.held.items() if name == destination}
 
-    def _due(self, destination: str, now: datetime, *, newest_first: bool, triggers: Sequence[str]) -> list[Waiting]:
+    def _due(
+        self, destination: str, now: datetime, *, newest_first: bool, triggers: Sequence[str], in_order: bool
+    ) -> list[Waiting]:
         due = [
             one
             for (name, _), one in self.held.items()
@@ -148,7 +171,17 @@ class FakeOutbox:
             and one.notification.due <= now
             and (not triggers or one.notification.trigger in triggers)
         ]
-        return sorted(due, key=lambda one: (one.notification.put_at, one.notification.id), reverse=newest_first)
+        if not in_order:
+            return sorted(due, key=lambda one: (one.notification.put_at, one.notification.id), reverse=newest_first)
+        by_place = sorted(due, key=lambda one: (one.notification.due, one.notification.id))
+        behind = [
+            number for number, one in enumerate(by_place) if one.held > now or one.notification.put_at > now - SETTLE
+        ]
+        return [
+            one
+            for number, one in enumerate(by_place)
+            if not any(by_place[held].notification.whom == one.notification.whom for held in behind if held <= number)
+        ]
 
     def _consumed(self, lease: str) -> bool:
         return self.leases.get(lease, ("", NOON))[0] == "consumed"

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from espial.events import Person
 from espial.notifications.outbox import Attempt, Health, Mails, Outbox, Taken
 from espial.stores.aws_http import AwsClient
 from espial.stores.light_sdk import LightClient
@@ -18,6 +19,7 @@ from espial.stores.notifications_table import ConditionsTable, EvidenceTable, Fi
 from tests.builders import NOON, an_event
 from tests.notifying import FakeConditions, FakeEvidence, FakeFirsts, FakeOutbox, a_notification
 
+SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 SOON = NOON + 5 * MINUTE
 LATER = NOON + 20 * MINUTE
@@ -233,6 +235,38 @@ def test_those_put_between_two_times_by_when_they_happened(outbox):
     found = outbox.of("crm", since=NOON + 2 * MINUTE, until=NOON + 5 * MINUTE)
     assert [one.id for one in found] == [one.id for one in put[4:8]]
     assert list(outbox.of("crm", since=NOON, until=LATER, state="given_up")) == []
+
+
+def test_in_order_a_held_one_holds_back_its_persons_and_keeps_its_place(outbox):
+    """Whoever takes them again after a crash has them in the same order, without waiting for a lease."""
+    people = [Person(email=f"{number % 2}@example.com") for number in range(6)]
+    put = [
+        a_notification(
+            str(n), event=an_event(str(n), person=whom), due=NOON + n * SECOND, put_at=NOON + (9 - n) * SECOND
+        )
+        for n, whom in enumerate(people)
+    ]
+    outbox.put(put)
+    names = [one.id for one in put]
+    # the first of each was put a moment ago: something older may still be reported
+    assert ids(outbox.look("crm", 9, now=NOON + 12 * SECOND, in_order=True)) == []
+    crashed = outbox.take("crm", 4, now=SOON, until=LATER, in_order=True)
+    assert ids(crashed) == names[:4]
+    taken = outbox.take("crm", 9, now=SOON, until=LATER, in_order=True)
+    assert ids(taken) == names
+    assert outbox.settle("crm", crashed.lease, names[:1], "delivered", now=SOON) == 0
+    assert outbox.release("crm", taken.lease, {names[1]: LATER}, now=SOON, in_order=True) == 1
+    behind = dict.fromkeys(names[2:], SOON)
+    assert outbox.release("crm", taken.lease, behind, now=SOON, tried=False, in_order=True) == 4
+    outbox.settle("crm", taken.lease, names[:1], "delivered", now=SOON)
+    assert ids(outbox.look("crm", 9, now=SOON, in_order=True)) == [names[2], names[4]]
+    again = outbox.take("crm", 9, now=LATER, until=LATER + MINUTE, in_order=True)
+    assert [(one.id, one.attempts) for one in again.notifications] == [
+        (name, int(name == names[1])) for name in names[1:]
+    ]
+    outbox.release("crm", again.lease, {names[1]: LATER + MINUTE}, now=LATER, in_order=True)
+    assert outbox.replay("crm", [names[1]], now=LATER) == 1  # at the end, and held back no more
+    assert ids(outbox.look("crm", 9, now=LATER, in_order=True)) == [*names[2:], names[1]]
 
 
 def test_ten_thousand_are_one_batch(two):

@@ -431,7 +431,7 @@ def test_what_is_reported_of_a_notification_mail_makes_no_notification(where):
 
 def test_a_worker_is_told_of_mails_at_once_and_of_digests_by_the_clock():
     told: list[str] = []
-    router = Router(outbox=FakeOutbox(), firsts=FakeFirsts(), poke=told.extend)
+    router = Router(outbox=FakeOutbox(), firsts=FakeFirsts(), poke=lambda names, _: told.extend(names))
     router.route([an_event()], [a_destination(), a_destination("daily", email={"mode": "digest"})], NOON)
     assert told == ["ops"]
 

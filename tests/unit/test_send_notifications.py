@@ -21,10 +21,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from espial import events
 from espial.answers import Answer
 from espial.errors import AnswerLost, Refused, TryAgain
-from espial.events import Campaign, Link
+from espial.events import Campaign, Link, Person
 from espial.notifications.definition import DestinationDefinition
 from espial.notifications.facts import facts
-from espial.notifications.outbox import Health
+from espial.notifications.outbox import Health, Notification
 from espial.notifications.payloads import OTHERS, form
 from espial.notifications.retries import BREAK, WAITS, Verdict, after, again_at, judged, masked
 from espial.notifications.signatures import signed
@@ -539,3 +539,115 @@ def test_a_batch_that_fails_is_one_failure():
 def test_a_form_holds_one():
     with pytest.raises(ValidationError, match="only json"):
         a_destination(http={"format": "form", "batch": 2})
+
+
+# -- order
+
+
+def in_order(**http: Any) -> DestinationDefinition:
+    return a_destination(http={"order": "person", "concurrency": 4, "retry_for": "10d", **http})
+
+
+def happened(count: int, people: int) -> list[Notification]:
+    """One a second, of so many people in turn; reported in another order, within the time that is waited for."""
+    return [
+        a_notification(
+            str(number),
+            event=an_event(
+                str(number),
+                occurred_at=NOON + number * timedelta(seconds=1),
+                person=Person(email=f"{number % people}@example.com"),
+            ),
+            due=NOON + number * timedelta(seconds=1),
+            put_at=NOON + timedelta(seconds=count, milliseconds=97 * number % 100),
+        )
+        for number in range(count)
+    ]
+
+
+def test_a_failure_holds_back_its_persons_others_and_nobody_elses():
+    world = World()
+    world.put = happened(9, people=3)
+    world.outbox.put(world.put)
+    bad = world.put[0].id
+    world.receiver.answers = lambda known: Answer(500 if known == bad else 200)
+    world.now = NOON + timedelta(minutes=1)
+    world.work(in_order())
+    assert sorted(world.receiver.ids) == sorted([bad, *(one.id for n, one in enumerate(world.put) if n % 3)])
+    assert world.states() == {"delivered": 6, "waiting": 3}
+    world.receiver.answers = lambda _: Answer(200)
+    world.receiver.got.clear()
+    world.work(in_order(), later=timedelta(minutes=1))
+    assert world.receiver.ids == [world.put[number].id for number in (0, 3, 6)]
+
+
+def test_what_was_given_up_holds_back_nobody():
+    world = World()
+    world.put = happened(2, people=1)
+    world.outbox.put(world.put)
+    bad = world.put[0].id
+    world.receiver.answers = lambda known: Answer(422 if known == bad else 200)
+    world.work(in_order(), later=timedelta(minutes=1))
+    assert world.receiver.ids == [one.id for one in world.put]
+    assert world.states() == {"delivered": 1, "given_up": 1}
+
+
+def test_what_happened_before_may_be_reported_a_little_after():
+    world = World()
+    late, early = (
+        a_notification(name, event=an_event(name, person=Person(email="a@example.com")), due=NOON - ago, put_at=put)
+        for name, ago, put in (
+            ("late", timedelta(seconds=1), NOON),
+            ("early", timedelta(seconds=9), NOON + timedelta(seconds=3)),
+        )
+    )
+    world.outbox.put([late])
+    assert not world.work(in_order(), later=timedelta(seconds=4))
+    world.outbox.put([early])
+    assert not world.work(in_order(), later=timedelta(seconds=2))
+    world.work(in_order(), later=timedelta(seconds=3))
+    assert world.receiver.ids == [early.id, late.id]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_order_of_each_person_whatever_fails_or_crashes(seed):
+    """The first delivery of each is in the order in which they happened; nothing is lost."""
+    chance = random.Random(seed)
+    world = World()
+    world.put = happened(40, people=5)
+    world.outbox.put(chance.sample(world.put, 40))
+    world.now = NOON + timedelta(minutes=2)
+
+    def trouble() -> None:
+        if chance.random() < 0.004:
+            raise Killed
+
+    world.trouble = trouble
+    taken: dict[str, None] = {}
+
+    def answer(known: str) -> Answer | Exception:
+        fate = chance.random()
+        if fate < 0.05:
+            return AnswerLost("lost")
+        if fate < 0.15:
+            return Answer(500)
+        taken.setdefault(known)
+        return Answer(200)
+
+    world.receiver.answers = answer
+    for _ in range(2000):
+        try:
+            world.work(in_order(), later=timedelta(minutes=20))
+        except Killed:
+            continue
+        if set(world.states()) == {"delivered"}:
+            break
+    assert set(world.states()) == {"delivered"}
+    for person in range(5):
+        mine = [one.id for number, one in enumerate(world.put) if number % 5 == person]
+        assert [known for known in taken if known in mine] == mine
+
+
+def test_order_and_batches_contradict_each_other():
+    with pytest.raises(ValidationError, match="order: only with"):
+        in_order(batch=5)

@@ -91,6 +91,11 @@ class DestinationDefinition(Definition):
         """Whether a worker is told as soon as something waits; a digest is made by the clock."""
         return self.is_pushed and (self.email is None or self.email.mode == "each")
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the older of each person's goes first."""
+        return self.http is not None and self.http.order == "person"
+
     def hears(self, connection: str) -> bool:
         """Whether what the connection reports is for it."""
         return self.enabled and (not self.connections or connection in self.connections)

@@ -9,7 +9,7 @@ can be replayed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 import msgspec
@@ -19,12 +19,16 @@ from espial.events import Event
 State = Literal["waiting", "delivered", "given_up", "discarded"]
 """`given_up`: its retry plan is over, or the receiver refused it for good."""
 
+SETTLE = timedelta(seconds=5)
+"""How long a person's next is held back, where order is asked for: what happened before may be reported after."""
+
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One event for one destination.
 
     trigger     by which it is reported, such as `OPEN`; the canonical type where a destination asked for that.
-    due         when it may be taken; later than `put_at` after a failure.
+    due         when it may be taken; later than `put_at` after a failure. Where order is asked for: when its event
+                happened, whatever becomes of it.
     attempts    how often it was handed over in vain since it was put or replayed.
     replayed    how often somebody had it sent again.
     """
@@ -41,6 +45,13 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     def id(self) -> str:
         """The same for the same event, destination and trigger, over every attempt and replay."""
         return f"{self.event.event_id}-{self.trigger}"
+
+    @property
+    def whom(self) -> str:
+        """Within what order is kept: the person, else the campaign; empty: everything that names neither."""
+        person, campaign = self.event.person, self.event.campaign
+        who = person.email or person.phone or person.external_id or person.source_contact_id or person.session_id
+        return who or (campaign and (campaign.id or campaign.journey_id)) or ""
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,12 +125,25 @@ class Outbox(Protocol):
         until: datetime,
         newest_first: bool = False,
         triggers: Sequence[str] = (),
+        in_order: bool = False,
     ) -> Taken:
-        """Those that are due and nobody has, at most `limit`, by age; hidden from others until then."""
+        """Those that are due and nobody has, at most `limit`, by age; hidden from others until then.
+
+        `in_order`: by when they are due, and none whose person has an older one that was held back, or that was put
+        within the last SETTLE. Only for who works alone for the destination: what a lease before this one holds is
+        taken too.
+        """
         ...
 
     def look(
-        self, destination: str, limit: int, *, now: datetime, newest_first: bool = False, triggers: Sequence[str] = ()
+        self,
+        destination: str,
+        limit: int,
+        *,
+        now: datetime,
+        newest_first: bool = False,
+        triggers: Sequence[str] = (),
+        in_order: bool = False,
     ) -> Taken:
         """As `take`, and nobody is kept from them; the lease is empty."""
         ...
@@ -129,9 +153,19 @@ class Outbox(Protocol):
         ...
 
     def release(
-        self, destination: str, lease: str, due: Mapping[str, datetime], *, now: datetime, tried: bool = True
+        self,
+        destination: str,
+        lease: str,
+        due: Mapping[str, datetime],
+        *,
+        now: datetime,
+        tried: bool = True,
+        in_order: bool = False,
     ) -> int:
-        """Whoever has the lease gives these back, to be taken again when they are due; if `tried`, an attempt more."""
+        """Whoever has the lease gives these back, to be taken again when they are due; if `tried`, an attempt more.
+
+        `in_order`: they are held back until then, and their place in the order stays.
+        """
         ...
 
     def consume(self, taken: Taken, *, now: datetime) -> bool:

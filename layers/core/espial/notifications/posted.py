@@ -66,7 +66,11 @@ class HttpProcess(BaseModel):
     retry_for: Duration = Field(default=timedelta(days=3), description="How long it is tried, at most 10 days.")
     rate_limit: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(default=50, description="Calls a second at most.")
     concurrency: Annotated[StrictInt, Field(ge=1, le=16)] = Field(default=4, description="Calls at once at most.")
-
+    order: Literal["none", "person"] = Field(
+        default="none",
+        description="person: of each person's the older is done with before the next is posted; one that fails holds "
+        "back that person's others.",
+    )
     batch: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
         default=1, description="Notifications a call at most; more than one go as a JSON array."
     )
@@ -82,6 +86,8 @@ class HttpProcess(BaseModel):
             raise ValueError("secrets: at least one is needed: nobody could tell our calls from anybody's")
         if self.format == "form" and self.batch > 1:
             raise ValueError("batch: only json can hold more than one")
+        if self.order != "none" and self.batch > 1:
+            raise ValueError("order: only with `batch: 1`: of a batch some may be taken and others not")
         if not timedelta(seconds=1) <= self.timeout <= timedelta(seconds=30):
             raise ValueError("timeout: must be from 1 to 30 seconds")
         if not timedelta(minutes=1) <= self.retry_for <= timedelta(days=10):

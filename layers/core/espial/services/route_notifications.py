@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -14,7 +14,7 @@ from espial import events
 from espial.events import Event
 from espial.messages import is_notification
 from espial.notifications.definition import DestinationDefinition
-from espial.notifications.outbox import Firsts, Notification, Outbox
+from espial.notifications.outbox import SETTLE, Firsts, Notification, Outbox
 from espial.notifications.triggers import fired
 from espial.triggers import cel
 from espial.vocabulary import EventType
@@ -36,11 +36,11 @@ class Routed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router:
-    """The ports of this use-case. `poke` tells who posts that something waits for these destinations."""
+    """The ports of this use-case. `poke` tells who posts, after some seconds, that something waits for these."""
 
     outbox: Outbox
     firsts: Firsts
-    poke: Callable[[Iterable[str]], None] = lambda _: None
+    poke: Callable[[Iterable[str], float], None] = lambda _, __: None
 
     def route_messages(
         self, bodies: Mapping[str, str], destinations: Iterable[DestinationDefinition], now: datetime
@@ -73,12 +73,20 @@ class Router:
             firing = [(event, name) for event in mine for name in fired(event, destination.on)]
             firing += [(event, _OPEN) for event in self._implied(destination, mine, now)]
             found += [
-                Notification(destination=destination.name, event=event, trigger=name, put_at=now, due=now)
+                Notification(
+                    destination=destination.name,
+                    event=event,
+                    trigger=name,
+                    put_at=now,
+                    due=min(event.occurred_at, now) if destination.in_order else now,
+                )
                 for event, name in firing
                 if _holds(destination, event)
             ]
         self.outbox.put(found)
-        self.poke([one.name for one in told if any(put.destination == one.name for put in found)])
+        reached = {put.destination for put in found}
+        for in_order, after in ((False, 0.0), (True, (SETTLE + timedelta(seconds=1)).total_seconds())):
+            self.poke([one.name for one in told if one.name in reached and one.in_order == in_order], after)
         return Counter((one.destination, one.trigger) for one in found)
 
     def _implied(self, destination: DestinationDefinition, mine: Sequence[Event], now: datetime) -> list[Event]:

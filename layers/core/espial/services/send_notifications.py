@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 from typing import NamedTuple
@@ -49,7 +49,8 @@ class Poster(Worker):
 
     def has_work(self, destination: DestinationDefinition) -> bool:
         """See `Worker.has_work`."""
-        return bool(self.outbox.look(destination.name, 1, now=self.clock()).notifications)
+        look = self.outbox.look(destination.name, 1, now=self.clock(), in_order=destination.in_order)
+        return bool(look.notifications)
 
     def serve(self, destination: DestinationDefinition, tally: Tally) -> None:
         """See `Worker.serve`."""
@@ -70,7 +71,10 @@ class Poster(Worker):
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One worker's time with one destination. `secrets` are by reference."""
+    """One worker's time with one destination. `secrets` are by reference.
+
+    `held`: whose order is held back by one that failed; the index may not know yet.
+    """
 
     ports: Poster
     destination: DestinationDefinition
@@ -79,6 +83,7 @@ class _Run:
     pace: _Pace
     pool: ThreadPoolExecutor
     tally: Tally
+    held: set[str] = field(default_factory=set)
 
     def batch(self) -> bool:
         """Take some and post them, so many at once. False if there are none, or the destination wants none now."""
@@ -87,19 +92,42 @@ class _Run:
         if not ports.lets_through(health):
             return False
         limit = 1 if health.state == "probing" else MOST
-        taken = ports.outbox.take(name, limit, now=now, until=now + LEASE)
-        left = list(taken.notifications)
+        in_order = self.destination.in_order
+        taken = ports.outbox.take(name, limit, now=now, until=now + LEASE, in_order=in_order)
+        left = [one for one in taken.notifications if one.whom not in self.held]
+        behind = [one for one in taken.notifications if one.whom in self.held]
+        posted = False
         while left and ports.lets_through(health) and ports.enough(self.destination):
-            size, at_once = self.http.batch, self.http.batch * self.http.concurrency
-            parts = [left[start : min(start + size, at_once)] for start in range(0, min(at_once, len(left)), size)]
-            left = left[at_once:]
+            parts, left = self._next(left)
             calls = [call for made in self.pool.map(self._post, parts) for call in made]
+            posted = True
             done, answers = [one for call in calls for one in call.tried], [call.verdict for call in calls]
-            health = ports.note(name, taken.lease, done, answers, retry_for=self.http.retry_for, tally=self.tally)
-        if left:  # given back untried: the destination fails, or the time is over
-            due = {one.id: ports.clock() for one in left}
-            ports.outbox.release(name, taken.lease, due, now=now, tried=False)
-        return bool(taken.notifications) and not left
+            plan = self.http.retry_for
+            health = ports.note(name, taken.lease, done, answers, retry_for=plan, tally=self.tally, in_order=in_order)
+            if in_order:
+                self.held.update(one.whom for tried in done if _comes_again(tried) for one in tried.notifications)
+                behind += [one for one in left if one.whom in self.held]
+                left = [one for one in left if one.whom not in self.held]
+        if back := [*behind, *left]:  # untried: one before them failed, or the destination, or the time is over
+            due = {one.id: ports.clock() for one in back}
+            ports.outbox.release(name, taken.lease, due, now=now, tried=False, in_order=in_order)
+        return posted and not left
+
+    def _next(self, left: list[Notification]) -> tuple[list[list[Notification]], list[Notification]]:
+        """What is posted at once, a list for each call, and what is left; where order is kept, one of each person's."""
+        http = self.http
+        if not self.destination.in_order:
+            at_once = left[: http.batch * http.concurrency]
+            parts = [at_once[start : start + http.batch] for start in range(0, len(at_once), http.batch)]
+            return parts, left[len(at_once) :]
+        firsts: dict[str, Notification] = {}
+        rest = []
+        for one in left:
+            if one.whom in firsts or len(firsts) == http.concurrency:
+                rest.append(one)
+            else:
+                firsts[one.whom] = one
+        return [[one] for one in firsts.values()], rest
 
     def _post(self, some: Sequence[Notification]) -> list[_Call]:
         """One call, whatever comes of it. Of a batch that was refused each goes by itself: one may be to blame."""
@@ -149,6 +177,10 @@ class _Run:
             secrets = [self.secrets[reference] for reference in http.secrets]
             headers |= signed(known, int(at.timestamp()), content, secrets)
         return headers, content
+
+
+def _comes_again(tried: Tried) -> bool:
+    return tried.verdict.outcome in ("failed", "gone")
 
 
 class _Pace:

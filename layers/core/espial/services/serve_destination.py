@@ -117,7 +117,15 @@ class Worker(ABC):
         return self.time_left() > self.call_seconds(destination) + MARGIN
 
     def note(
-        self, name: str, lease: str, done: list[Tried], answers: list[Verdict], *, retry_for: timedelta, tally: Tally
+        self,
+        name: str,
+        lease: str,
+        done: list[Tried],
+        answers: list[Verdict],
+        *,
+        retry_for: timedelta,
+        tally: Tally,
+        in_order: bool = False,
     ) -> Health:
         """Evidence first, then what becomes of each, then how the destination is; `answers` has one of each call."""
         now = self.clock()
@@ -136,7 +144,7 @@ class Worker(ABC):
             if ids:
                 self.outbox.settle(name, lease, ids, state, now=now)
         if due:
-            self.outbox.release(name, lease, due, now=now)
+            self.outbox.release(name, lease, due, now=now, in_order=in_order)
         tally["given_up"] += len(settled["given_up"])
         health = self.change(name, answers)
         self._wake(name, health, due, now)

@@ -12,6 +12,8 @@ A notification changes only while its `lease` is what it was read with, and each
 from the index, which lags a little, takes nothing twice. Whose lease was consumed counts as delivered, and is
 written so by whoever comes by next. Before somebody takes what an older lease holds he ends that lease, so that a
 batch is either consumed or taken again, whatever the clocks say.
+
+Where order is asked for, `due` is the place in the order and never moves; `held` is until when it is held back.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from itertools import islice
+from itertools import groupby, islice
 from secrets import token_hex
 from typing import Any
 
@@ -30,7 +32,7 @@ import msgspec
 
 from espial import events
 from espial.errors import TryAgain
-from espial.notifications.outbox import Attempt, Health, Mails, Notification, State, Taken
+from espial.notifications.outbox import SETTLE, Attempt, Health, Mails, Notification, State, Taken
 from espial.stores.batches import batches
 from espial.stores.conditional import ConditionalTable, Item, Unmet
 
@@ -110,11 +112,13 @@ class OutboxTable(_Table):
         self._put = f'INSERT INTO "{table}" VALUE {{{", ".join(f"{name!r}: ?" for name in names)}}}'
         update, key = f'UPDATE "{table}"', 'WHERE "pk" = ? AND "sk" = ? AND "lease" = ? AND "state" = ?'
         self._mark = f'{update} SET "lease" = ? SET "due" = ? {key}'
+        self._mark_in_place = f'{update} SET "lease" = ? {key}'
         self._settle = f'{update} SET "state" = ? REMOVE "waits" {key}'
         self._release = f'{update} SET "lease" = ? SET "due" = ? SET "attempts" = ? {key}'
+        self._hold = f'{update} SET "lease" = ? SET "held" = ? SET "attempts" = ? {key}'
         self._again = (
             f'{update} SET "lease" = ? SET "due" = ? SET "waits" = ? SET "state" = ? SET "attempts" = ? '
-            f'SET "replayed" = ? SET "ttl" = ? {key}'
+            f'SET "replayed" = ? SET "ttl" = ? REMOVE "held" {key}'
         )
 
     def put(self, notifications: Sequence[Notification]) -> None:
@@ -136,25 +140,28 @@ class OutboxTable(_Table):
         until: datetime,
         newest_first: bool = False,
         triggers: Sequence[str] = (),
+        in_order: bool = False,
     ) -> Taken:
         """See `Outbox.take`."""
         lease = token_hex(12)
         found = self._due(destination, now, triggers, newest_first=newest_first)
+        if in_order:
+            found = _in_turn(destination, found, now)
         taken: list[Item] = []
         ended: dict[str, bool] = {}
         while len(taken) < limit and (some := list(islice(found, limit - len(taken)))):
             if not taken:
                 self._open(lease, until)
-            taken += self._take(some, lease, until, ended)
+            taken += self._take(some, lease, None if in_order else until, ended)
         return Taken(
             lease=lease if taken else "",
             until=until,
-            notifications=_in_order(destination, taken, newest_first=newest_first),
+            notifications=_sorted(destination, taken, newest_first=newest_first, in_order=in_order),
             more=next(found, None) is not None,
         )
 
-    def _take(self, some: Sequence[Item], lease: str, until: datetime, ended: dict[str, bool]) -> list[Item]:
-        """Those that are ours now. `ended`: leases known to be at an end -> whether they were consumed."""
+    def _take(self, some: Sequence[Item], lease: str, until: datetime | None, ended: dict[str, bool]) -> list[Item]:
+        """Those that are ours now, hidden until then. `ended`: leases known to be at an end -> whether consumed."""
         marks: dict[Key, Item] = {}
         delivered: dict[Key, Item] = {}
         by_key = {_key_of(item): item for item in some}
@@ -165,7 +172,11 @@ class OutboxTable(_Table):
             if ended[before]:
                 delivered[key] = self._settled(key, before, "delivered")
             else:
-                marks[key] = _statement(self._mark, {"S": lease}, _number(until), *_condition(key, before))
+                condition = _condition(key, before)
+                if until is None:
+                    marks[key] = _statement(self._mark_in_place, {"S": lease}, *condition)
+                else:
+                    marks[key] = _statement(self._mark, {"S": lease}, _number(until), *condition)
         self._write(delivered)
         refused = self._write(marks)
         # A write whose answer was lost is refused when it is repeated: what bears our lease is ours.
@@ -173,15 +184,24 @@ class OutboxTable(_Table):
         return [by_key[key] for key in marks if key not in refused or key in ours]
 
     def look(
-        self, destination: str, limit: int, *, now: datetime, newest_first: bool = False, triggers: Sequence[str] = ()
+        self,
+        destination: str,
+        limit: int,
+        *,
+        now: datetime,
+        newest_first: bool = False,
+        triggers: Sequence[str] = (),
+        in_order: bool = False,
     ) -> Taken:
         """See `Outbox.look`."""
         found = self._unconsumed(self._due(destination, now, triggers, newest_first=newest_first))
+        if in_order:
+            found = _in_turn(destination, found, now)
         some = list(islice(found, limit))
         return Taken(
             lease="",
             until=now,
-            notifications=_in_order(destination, some, newest_first=newest_first),
+            notifications=_sorted(destination, some, newest_first=newest_first, in_order=in_order),
             more=next(found, None) is not None,
         )
 
@@ -203,6 +223,7 @@ class OutboxTable(_Table):
         *,
         now: datetime,  # noqa: ARG002
         tried: bool = True,
+        in_order: bool = False,
     ) -> int:
         """See `Outbox.release`."""
         if self._consumed([lease]):
@@ -215,7 +236,7 @@ class OutboxTable(_Table):
             if item["lease"]["S"] == lease:
                 attempts = {"N": str(int(item["attempts"]["N"]) + tried)}
                 values = [{"S": back}, _number(moments[key]), attempts, *_condition(key, lease)]
-                writes[key] = _statement(self._release, *values)
+                writes[key] = _statement(self._hold if in_order else self._release, *values)
         refused = self._write(writes)
         already = [item for item in held.values() if item["lease"]["S"] == back]
         again = [item for item in self._read(refused).values() if item["lease"]["S"] == back]
@@ -498,9 +519,21 @@ def _statement(statement: str, *parameters: Item) -> Item:
     return {"Statement": statement, "Parameters": list(parameters)}
 
 
-def _in_order(destination: str, items: Iterable[Item], *, newest_first: bool) -> tuple[Notification, ...]:
+def _sorted(destination: str, items: Iterable[Item], *, newest_first: bool, in_order: bool) -> tuple[Notification, ...]:
     found = [_notification(destination, item) for item in items]
-    return tuple(sorted(found, key=lambda one: (one.put_at, one.id), reverse=newest_first))
+    return tuple(sorted(found, key=lambda one: (one.due if in_order else one.put_at, one.id), reverse=newest_first))
+
+
+def _in_turn(destination: str, items: Iterable[Item], now: datetime) -> Iterator[Item]:
+    """Those that nothing older of their person stands before. `items` are by when they are due."""
+    behind: set[str] = set()
+    for _, same in groupby(items, key=lambda item: item["due"]["N"]):
+        for item in sorted(same, key=lambda item: item["sk"]["S"]):
+            one = _notification(destination, item)
+            if ("held" in item and _instant(item["held"]) > now) or one.put_at > now - SETTLE:
+                behind.add(one.whom)
+            if one.whom not in behind:
+                yield item
 
 
 def _notification(destination: str, item: Item) -> Notification:
