@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import ssl
+import urllib.request
 from datetime import timedelta
 from typing import Any
 
@@ -93,3 +96,17 @@ def test_a_script_that_is_none_is_refused(words):
 
 def test_slow_is_an_answer():
     assert Receiver([step("slow"), step("204")]).answer("POST", "/", {}, b"")[0::3] == (200, "slow")
+
+
+@pytest.mark.parametrize("wrong", ["untrusted", "expired", "other-host"])
+def test_nothing_is_told_to_who_cannot_prove_their_name(wrong):
+    with sink("--tls", wrong) as running:
+        assert running.url.startswith("https://127.0.0.1:")
+        world = Real(running, 1)
+        assert world.work(world.destination)["failed"] == 1
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with urllib.request.urlopen(f"{running.url}/_simulator/requests", timeout=10, context=context) as answer:
+            assert json.load(answer) == {"requests": []}
+    assert world.tried()[0].reason == "not_reached"
+    assert world.states() == {"waiting": 1}

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from enum import StrEnum
+from ssl import SSLContext
 from types import FrameType
 from typing import Annotated
 
@@ -40,9 +41,9 @@ def simulate_platform(
     listen(port, braze, platform)
 
 
-def listen(port: int, simulated: Simulation, name: str) -> None:
+def listen(port: int, simulated: Simulation, name: str, tls: SSLContext | None = None) -> None:
     """Serve until interrupted or terminated."""
-    server = Server(port, simulated)
+    server = Server(port, simulated, tls)
     say(f"{name} listens at {server.url}")
     sys.stdout.flush()
 

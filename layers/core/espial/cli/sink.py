@@ -8,6 +8,7 @@ import typer
 
 from espial.cli.secrets import DESTINATION, other_secret
 from espial.cli.simulate import listen
+from espial.cli.simulators.certificates import Wrong, wrong
 from espial.cli.simulators.receiver import Receiver, checked, step
 
 
@@ -20,6 +21,7 @@ def sink(
     destination: Annotated[
         str, typer.Option("--for", help="Refuse what the local secret of this destination does not prove.")
     ] = "",
+    tls: Annotated[Wrong | None, typer.Option(help="Listen over TLS, with a certificate that is wrong.")] = None,
 ) -> None:
     """Receive notifications on loopback until interrupted. `/_simulator/requests` shows what came."""
     if destination:
@@ -28,4 +30,4 @@ def sink(
         receiver = Receiver([step(word.strip()) for word in script.split(",")], checked(secret) if secret else "")
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
-    listen(port, receiver, "the sink")
+    listen(port, receiver, "the sink", wrong(tls) if tls else None)

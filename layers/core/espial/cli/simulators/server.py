@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol
+from typing import Any, Protocol
 
 from espial.cli.simulators.braze import Reply
 
@@ -26,12 +28,13 @@ class Simulation(Protocol):
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on loopback only; port 0 takes a free one. `serve_forever` works until `shutdown`."""
+    """Listens on loopback only, over TLS if told how; port 0 is any free one. `serve_forever` until `shutdown`."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, platform: Simulation) -> None:
+    def __init__(self, port: int, platform: Simulation, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
+        self._tls = tls
         self.platform = platform
         self.alone = threading.Lock()
         self.ended = threading.Event()
@@ -39,7 +42,17 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where it is reached."""
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.server_port}"
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The handshake comes with the first byte that is read, in the request's own thread."""
+        plain, peer = super().get_request()
+        if self._tls is None:
+            return plain, peer
+        return self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), peer
+
+    def handle_error(self, *_: object) -> None:
+        """A caller that hangs up, or does not trust us, is what is tried here."""
 
     def server_close(self) -> None:
         """Let those go that are left hanging."""
