@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from espial.errors import TryAgain
+from espial.errors import Refused, TryAgain
 from espial.events import Event, Person, PersonKey
 from espial.ports import Walk
-from espial.services.enter_people import PARTS, Entrance, Segments, Tally
+from espial.services.enter_people import PARTS, Entrance, Segments, Tally, enter_by_call
 from espial.services.run_triggers import TriggerRunner
 from espial.triggers.definition import Trigger
 from espial.triggers.entries import DateField, Schedule
@@ -30,6 +30,7 @@ class FakeWalks:
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], tuple[Walk, datetime]] = {}
+        self.asked: dict[tuple[str, str], tuple[datetime, str]] = {}
         self.trouble = lambda: None
 
     def go_on(self, trigger: str, occasion: str, *, now: datetime, until: datetime) -> Walk | None:
@@ -45,6 +46,9 @@ class FakeWalks:
 
     def is_done(self, trigger: str, occasion: str) -> bool:
         return self.known.get((trigger, occasion), (Walk(), None))[0].done
+
+    def remember(self, trigger: str, request: str, content: str, *, now: datetime) -> tuple[datetime, str]:
+        return self.asked.setdefault((trigger, request), (now, content))
 
 
 class People(World):
@@ -292,6 +296,51 @@ def test_what_never_came_by_the_bus_is_caught_up_with_under_the_same_key():
     assert set(world.enter()) == {("cart", "looked_at")}
     world.until(world.now + HOUR)
     assert len(world.sent) == 1
+
+
+def test_a_call_enters_once_a_request_id():
+    world = People(by(call=True))
+    world.join("a", "b")
+
+    def call(person: str, request: str = "r-1", **said: Any) -> Any:
+        return enter_by_call(
+            world.triggers[0],
+            PersonKey("id", person),
+            request,
+            said,
+            walks=world.walks,
+            events=world.events,
+            now=world.now,
+        )
+
+    first = call("a", code="X")
+    world.now += HOUR
+    assert call("a", code="X") == (first.event_id, False)
+    for other in (lambda: call("b", code="X"), lambda: call("a", code="Y")):
+        with pytest.raises(Refused, match="request_id_reused"):
+            other()
+    assert call("a", "r-2").is_new
+    world.deliver()
+    world.until(world.now + HOUR)
+    assert sorted(world.mailed()) == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "request_id", "reason"),
+    [
+        (None, "r", "unknown_trigger"),
+        (a_trigger(), "r", "not_by_call"),
+        (by(call=True).model_copy(update={"status": "paused"}), "r", "not_running"),
+        (by(call=True), "", "bad_request_id"),
+        (by(call=True), "r\n", "bad_request_id"),
+    ],
+)
+def test_a_call_that_cannot_be(trigger, request_id, reason):
+    world = People()
+    with pytest.raises(Refused, match=reason):
+        enter_by_call(
+            trigger, PersonKey("id", "a"), request_id, {}, walks=world.walks, events=world.events, now=world.now
+        )
 
 
 @pytest.mark.parametrize("month", [3, 10])

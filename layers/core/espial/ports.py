@@ -328,6 +328,10 @@ class Walks(Protocol):
 
     def is_done(self, trigger: str, occasion: str) -> bool: ...
 
+    def remember(self, trigger: str, request: str, content: str, *, now: datetime) -> tuple[datetime, str]:
+        """When, and with what content, a request of this id came first. Known for 60 days."""
+        ...
+
 
 class Runs(Protocol):
     """The runs of triggers, one per person, trigger and key."""

@@ -11,15 +11,19 @@ All people are walked over, part by part, and each step may be repeated:
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from espial import own_events
-from espial.events import PersonKey
+from espial.errors import Refused
+from espial.events import PersonKey, fingerprint
 from espial.people import Membership, PersonView
 from espial.ports import EventStore, People, Walk, Walks
 from espial.services.recorder import record_own
@@ -40,6 +44,7 @@ CATCH_UP = timedelta(days=2)
 """An occasion longer ago is not begun any more: the trigger was applied late, or the stack stood still."""
 SETTLED = timedelta(minutes=2)
 """An event younger than that is on its usual way."""
+REQUEST = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 FIRST = "first"
 """The walk that notes who is in a segment already."""
 
@@ -87,6 +92,44 @@ class Segments:
             enters = record_own(self.events, own_events.trigger_entered(trigger, key, occasion, change.since, {}))
         self.people.place(key, trigger, change, change._replace(told=True))
         return enters
+
+
+class Called(NamedTuple):
+    """What came of a call: the event, and whether it is new."""
+
+    event_id: str
+    is_new: bool
+
+
+def enter_by_call(
+    trigger: Trigger | None,
+    person: PersonKey,
+    request: str,
+    said: Mapping[str, Any],
+    *,
+    walks: Walks,
+    events: EventStore,
+    now: datetime,
+) -> Called:
+    """Have a person enter a trigger whose entry is `call`, once a request id (goal 38).
+
+    Raises Refused: `unknown_trigger`, `not_by_call`, `not_running`, `bad_request_id`, `request_id_reused` (the id was
+    used for something else), and TryAgain.
+    """
+    if trigger is None:
+        raise Refused("unknown_trigger")
+    if not (trigger.entry and trigger.entry.call):
+        raise Refused("not_by_call", "`entry: {call: true}` lets people enter by a call")
+    if trigger.status not in ("live", "staging"):
+        raise Refused("not_running", f"the trigger is {trigger.status}")
+    if not REQUEST.fullmatch(request):
+        raise Refused("bad_request_id", "1 to 100 letters, digits, and any of . _ : -")
+    content = fingerprint([str(person), msgspec.json.encode(said, order="deterministic").decode()])
+    at, first = walks.remember(trigger.name, request, content, now=now.astimezone(UTC))
+    if first != content:
+        raise Refused("request_id_reused", "this id came with another person or other properties before")
+    entered = own_events.trigger_entered(trigger.name, person, request, at, said)
+    return Called(entered.event.event_id, record_own(events, entered))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

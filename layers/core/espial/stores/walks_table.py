@@ -1,6 +1,7 @@
 """How far walks over all people have come, in EventsTable.
 
-W#<trigger>  <occasion>   part, after, done; held until then by who walks
+W#<trigger>  <occasion>      part, after, done; held until then by who walks
+W#<trigger>  call#<request>  what was asked for under a request id of the caller's, and when
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from espial.ports import Walk
 from espial.stores.conditional import ConditionalTable, Item, Unmet
 
 KEPT = timedelta(days=30)
+CALLS_KEPT = timedelta(days=60)
 
 
 class WalksTable:
@@ -52,6 +54,17 @@ class WalksTable:
         """See `ports.Walks.is_done`."""
         item = self._items.get(_key(trigger, occasion))
         return item.get("done", {}).get("BOOL") is True
+
+    def remember(self, trigger: str, request: str, content: str, *, now: datetime) -> tuple[datetime, str]:
+        """See `ports.Walks.remember`."""
+        key, asked = _key(trigger, f"call#{request}"), {"at": {"S": now.isoformat()}, "content": {"S": content}}
+        item = {**key, **asked, "ttl": _seconds(now + CALLS_KEPT)}
+        try:
+            condition = "attribute_not_exists(pk)"
+            self._items.call("put_item", TableName=self._items.name, Item=item, ConditionExpression=condition)
+        except Unmet:
+            item = self._items.get(key)
+        return datetime.fromisoformat(item["at"]["S"]), item["content"]["S"]
 
 
 def _key(trigger: str, occasion: str) -> Item:
