@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools import Tracer
@@ -21,7 +22,9 @@ published = wiring.published(settings.store_bucket)
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(_event: dict[str, Any], context: Any) -> dict[str, int]:
-    entrance = wiring.entrance(settings, lambda: context.get_remaining_time_in_millis() / 1000)
+    entrance = wiring.entrance(
+        settings, lambda: datetime.now(UTC), lambda: context.get_remaining_time_in_millis() / 1000
+    )
     tally = entrance.enter(published.walking())
     count_runs(tally)
     entered = {f"{trigger}.{outcome}": count for (trigger, outcome), count in tally.items()}

@@ -107,6 +107,11 @@ class World(Demo):
         found = (item["sk"]["S"] for item in self.items() if item["pk"] == pk)
         return {sk.split("#")[-1] for sk in found if sk.startswith("R#")}
 
+    def triggers(self, person: str) -> set[str]:
+        """The triggers that have begun a run for them."""
+        found = (item["sk"]["S"] for item in self.items() if item["pk"]["S"] == f"P#{person}")
+        return {sk.split("#")[1] for sk in found if sk.startswith("R#")}
+
     def published(self) -> Counter[str]:
         """Event id -> how often the bus has carried it."""
         self.on_bus.update(message["detail"]["event_id"] for message in self.on_the_bus())

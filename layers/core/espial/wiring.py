@@ -336,16 +336,14 @@ def segments(events_table_name: str) -> Segments:
     )
 
 
-def entrance(settings: EnterPeopleSettings, time_left: Callable[[], float]) -> Entrance:
+def entrance(settings: EnterPeopleSettings, clock: Callable[[], datetime], time_left: Callable[[], float]) -> Entrance:
     """Walks over all people; `time_left` (seconds) is this invocation's."""
-    from datetime import UTC, datetime
-
     from espial.services.enter_people import Entrance
 
     return Entrance(
         segments=segments(settings.events_table),
         runner=trigger_runner(settings),
-        clock=lambda: datetime.now(UTC),
+        clock=clock,
         time_left=time_left,
     )
 
