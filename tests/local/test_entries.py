@@ -7,24 +7,11 @@ from datetime import UTC, datetime, timedelta
 from espial.services.enter_people import FIRST
 from espial.stores.walks_table import WalksTable
 from tests.local.by_hand import ByHand
-from tests.local.world import World, write
-
-SCHEDULED = datetime(2035, 6, 1, 9, 0, tzinfo=UTC)
+from tests.local.world import SCHEDULED, World
 
 
 def test_a_segment_and_a_schedule(world: World):
     """Gold members are welcomed within seconds; those of Leeds get their mail when the time comes, once."""
-    common = {
-        "status": "live",
-        "consent": {"topic": "marketing"},
-        "send": {"provider": "ses", "template": "cart-reminder"},
-        "stale_after": "366d",
-    }
-    segment = {"segment": {"when": 'person.attributes.tier == "gold"'}}
-    schedule = {"schedule": {"at": SCHEDULED.isoformat(), "audience": 'person.attributes.city == "Leeds"'}}
-    write(world.folder / "triggers/gold.yaml", {**common, "entry": segment})
-    write(world.folder / "triggers/leeds.yaml", {**common, "entry": schedule})
-    world.apply()
     with ByHand(world, "EnterPeople") as walker:
         walks = WalksTable(world.stack.cloud.client("dynamodb"), world.stack.outputs["EventsTable"])
         world.until(
