@@ -15,9 +15,9 @@ from espial.events import Channel, Event, Person, PersonKey
 from espial.messages import Receipt, send_key
 from espial.normalise import Recordable
 from espial.triggers.decision import Decision
-from espial.vocabulary import EventType
+from espial.vocabulary import OWN, EventType
 
-PLATFORM = "espial"
+PLATFORM = OWN
 _FIELDS = {kind: field for field, kind in events.KEY_KINDS.items()}
 
 

@@ -64,6 +64,9 @@ class EventType(StrEnum):
     UNKNOWN = "unknown"
 
 
+OWN = "espial"
+"""The platform, and the connection, of our own events."""
+
 OWN_TYPES = frozenset(
     {
         EventType.MESSAGE_REQUESTED,
