@@ -525,7 +525,7 @@ def test_a_file_is_stored_measured_and_renamed(ftp):
         ftp.commands.clear()
         sink.put("b.csv", ROWS)
         commands = [command for command, _ in ftp.commands if command not in ("TYPE", "PASV")]
-        assert ["SIZE", "STOR", "SIZE", "RNFR", "RNTO"] == commands
+        assert ["SIZE", "SIZE", "STOR", "SIZE", "RNFR", "RNTO"] == commands
         ftp.commands.clear()
         sink.put("b.csv", ROWS)
         assert not {"STOR", "RNTO", "USER"} & {command for command, _ in ftp.commands}
@@ -538,6 +538,38 @@ def test_a_part_that_an_attempt_left_is_replaced(ftp):
     with ftp_drop(ftp) as sink:
         sink.put("a.csv", ROWS)
     assert {"a.csv": ROWS} == in_folder(ftp)
+
+
+@pytest.mark.parametrize("kept", [1, 99, len(ROWS) // 2, len(ROWS) - 1, len(ROWS)])
+def test_an_upload_that_was_cut_off_goes_on(ftp, kept):
+    """By what is there, if that is how the file begins: nothing is sent twice."""
+    part = ftp.folder / "in/.a.csv.part"
+    part.write_bytes(ROWS[:kept])
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+    assert "STOR" not in {command for command, _ in ftp.commands}
+    assert len(ROWS) - kept == ftp.received
+
+
+@pytest.mark.parametrize("refused", ["APPE", "RETR"])
+def test_where_a_server_cannot_go_on_an_upload_starts_over(ftp, refused):
+    """It does not append, or lets nobody read."""
+    (ftp.folder / "in/.a.csv.part").write_bytes(ROWS[:1000])
+    ftp.before = lambda name, _argument: "550 No." if name == refused else None
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+    assert len(ROWS) == ftp.received
+
+
+def test_another_beginning_is_not_gone_on_from(ftp):
+    """A part of another file of this name, or one that a server's crash has damaged."""
+    (ftp.folder / "in/.a.csv.part").write_bytes(ROWS[:1000] + b"\0" * 1000)
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+    assert len(ROWS) == ftp.received
 
 
 COMMANDS = ("TYPE", "CWD", "SIZE", "PASV", "STOR", "RNFR", "RNTO", "USER", "PASS", "RETR")

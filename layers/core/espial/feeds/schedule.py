@@ -22,7 +22,7 @@ def _zone(value: str) -> str:
     """Raises ValueError."""
     try:
         ZoneInfo(value)
-    except (ValueError, OSError) as exc:  # OSError: there is no such file, or it is a folder
+    except (KeyError, ValueError, OSError) as exc:  # not there, no name at all, or a folder of zones
         raise ValueError(f"no time zone {value!r}: one such as UTC or Europe/London is expected") from exc
     return value
 
