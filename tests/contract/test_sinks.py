@@ -28,7 +28,7 @@ from espial.settings import DeliverFeedSettings
 from espial.sinks.bucket import BucketFolder
 from espial.sinks.ftp import FtpDrop
 from espial.sinks.http import HttpUpload
-from espial.sinks.sftp import SftpDrop
+from espial.sinks.sftp import PIECE, SftpDrop
 from espial.stores.aws_http import LARGE, READ_SECONDS, AwsClient
 from espial.stores.guarded_http import GuardedHttp
 from espial.stores.sigv4 import Credentials
@@ -484,6 +484,26 @@ def test_after_a_failure_the_same_sink_works_again(server):
             sink.put("b.csv", b"1\n")
         sink.put("b.csv", b"1\n")
     assert {"a.csv", "b.csv"} == {path.name for path in (server.folder / "in").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [
+        (ROWS, 0),
+        (ROWS[: PIECE + 7], len(ROWS) - PIECE - 7),
+        (ROWS[: PIECE + 7] + b"\0", len(ROWS)),
+        (ROWS + b"more", len(ROWS)),
+        (b"x", len(ROWS)),
+    ],
+)
+def test_an_sftp_upload_that_was_cut_off_goes_on(tmp_path, part, left):
+    """By what is there, if that is how the file begins; else it starts over."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/.a.csv.part").write_bytes(part)
+    with sftp_server(tmp_path) as server, drop(server.port, server.host_key) as sink:
+        sink.put("a.csv", ROWS)
+        assert left == server.written
+    assert {"a.csv": ROWS} == {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
 
 
 def test_a_private_address_is_not_called():

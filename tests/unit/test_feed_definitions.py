@@ -78,7 +78,7 @@ BAD_FEEDS = [
         (f"sinks:\n  - {{kind: bucket, schedule: {{{field}}}}}\n", f"feeds/cdp.yaml:2: sinks[0].schedule.{says}")
         for field, says in [
             ("at: '24:00'", "at"),
-            ("at: 18:00", "at[0]: must be a time in quotes"),
+            ("at: 6 pm", "at"),
             ("at: []", "at"),
             ("at: '06:00', zone: Mars", "zone: no time zone 'Mars'"),
             ("zone: UTC", "at: is missing"),

@@ -11,13 +11,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 _TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 
 
-def _as_text(value: object) -> object:
-    """Raises ValueError for what YAML reads as a number, to the base of 60."""
-    if isinstance(value, int):
-        raise ValueError("must be a time in quotes, such as '18:00'")  # noqa: TRY004  pydantic's way
-    return value
-
-
 def _zone(value: str) -> str:
     """Raises ValueError."""
     try:
@@ -27,7 +20,7 @@ def _zone(value: str) -> str:
     return value
 
 
-TimeOfDay = Annotated[str, Field(pattern=_TIME), BeforeValidator(_as_text)]
+TimeOfDay = Annotated[str, Field(pattern=_TIME)]
 Times = Annotated[
     tuple[TimeOfDay, ...],
     Field(min_length=1, max_length=48),

@@ -152,9 +152,9 @@ class SftpDrop:
         return same
 
     async def _open(self, sftp: asyncssh.SFTPClient, path: str, content: bytes) -> tuple[Any, int]:
-        """The part file, and how much of it an attempt before has left there, byte for byte."""
+        """The part file, and how much an attempt before has left there, byte for byte; a small one is sent anew."""
         try:
-            size = (await self._within(sftp.stat(path))).size or 0
+            size = ((await self._within(sftp.stat(path))).size or 0) if len(content) > PIECE else 0
             if 0 < size <= len(content) and await self._same(sftp, path, content[:size]) == size:
                 return await self._within(sftp.open(path, "r+b")), size
         except asyncssh.SFTPError:  # it is not there, or may not be read or written to
