@@ -43,6 +43,7 @@ class RunningFtp:
     `before` is called with each command and its argument, and what it returns is said instead of an answer, or is
     `SILENT` or `HANG_UP`. `commands` are those that came, `secure` whether each came over TLS. Of each file that is
     taken `most` bytes are kept, and the rest is lost without a word; `received` counts the bytes that came.
+    A transfer that has brought `cut_after` bytes is cut, and its session with it.
     `replaces`: a file may be renamed over another.
     """
 
@@ -56,6 +57,7 @@ class RunningFtp:
         self.transfers: list[bool] = []
         self.most: int | None = None
         self.received = 0
+        self.cut_after: int | None = None
         self.replaces = replaces
         self.authorizer = DummyAuthorizer()
         self.authorizer.add_user(USER, PASSWORD, str(folder), perm="elradfmw")
@@ -102,6 +104,11 @@ def _transfer(server: RunningFtp, base: Any) -> Any:
             super().enable_receiving(type, cmd)
             if server.most is not None:
                 self._data_wrapper = _shortened(server.most)
+
+        def handle_read_event(self) -> None:
+            super().handle_read_event()
+            if server.cut_after is not None and self.receive and self.tot_bytes_received >= server.cut_after:
+                self.cmd_channel.close()
 
         def close(self) -> None:
             if self.receive and not self._closed:

@@ -8,7 +8,7 @@ import socket
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -38,6 +38,7 @@ from tests.cutting import cutting
 from tests.ftp import HANG_UP, SILENT, RunningFtp, certificate, ftp_server
 from tests.loopback import Canned, loopback
 from tests.sftp import PASSWORD, USER, SftpServer, sftp_server
+from tests.unit.test_feeds_daily import MONDAY, Daily
 
 NAME = "response_event_braze_20260115100005_0001.csv"
 ROWS = b"sor_name,client_campaign_event_id\nBraze,1\n" * 20_000
@@ -323,6 +324,24 @@ def test_wherever_it_breaks_off_nobody_sees_part_of_a_file(place):
             assert ROWS == place.read(name)
 
 
+def test_a_days_log_arrives_in_one_file(place):
+    """From the writer to the server; again, it is the same file."""
+    daily = Daily()
+    for hour in (1, 12, 23):
+        daily.at(hour)
+        daily.event()
+        daily.write()
+    daily.at(0, 5, day=1)
+    daily.write()
+    given = replace(daily.delivery(), opened=lambda _seconds_left: place.opened(place.port))
+    assert 1 == given.run(lambda: 600_000.0).files
+    there = place.files()
+    assert {MONDAY, f"{MONDAY}.manifest.json"} == {*there}
+    assert b"".join(content for _, content in daily.world.files) == there[MONDAY]
+    assert 1 == given.resend([MONDAY], lambda: 600_000.0).files
+    assert there == place.files()
+
+
 def some(edges: list[Any], most: int = 64) -> list[Any]:
     """All of them, or so many evenly, first and last included."""
     return edges if len(edges) <= most else [edges[at * (len(edges) - 1) // (most - 1)] for at in range(most)]
@@ -570,6 +589,32 @@ def test_an_upload_that_was_cut_off_goes_on(ftp, kept):
     assert {"a.csv": ROWS} == in_folder(ftp)
     assert "STOR" not in {command for command, _ in ftp.commands}
     assert len(ROWS) - kept == ftp.received
+
+
+def test_wherever_a_transfer_is_cut_the_next_attempt_goes_on(ftp):
+    """Nobody sees part of the file meanwhile, and what was there is not sent again."""
+    for number, cut in enumerate(range(1, len(ROWS), len(ROWS) // 16)):
+        name, part = f"{number}.csv", ftp.folder / f"in/.{number}.csv.part"
+        ftp.cut_after = cut
+        with pytest.raises(TryAgain), ftp_drop(ftp) as sink:
+            sink.put(name, ROWS)
+        assert name not in in_folder(ftp)
+        kept = part.stat().st_size
+        assert ROWS[:kept] == part.read_bytes()
+        ftp.cut_after, ftp.received = None, 0
+        with ftp_drop(ftp) as sink:
+            sink.put(name, ROWS)
+        assert ROWS == in_folder(ftp)[name]
+        assert len(ROWS) - kept == ftp.received
+
+
+def test_a_way_that_always_breaks_gets_a_file_there_in_the_end(ftp):
+    """Each attempt brings some of it."""
+    ftp.cut_after = len(ROWS) // 5
+    for _ in range(10):
+        with suppress(TryAgain), ftp_drop(ftp) as sink:
+            sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
 
 
 @pytest.mark.parametrize("refused", ["APPE", "RETR"])

@@ -134,7 +134,7 @@ def test_a_day_of_which_events_are_still_in_the_stream_is_not_over():
     daily.at(23, 59)
     expected = [daily.event() for _ in range(5)]
     daily.at(0, 6, day=1)
-    outcomes = []
+    outcomes: list[str] = []
     while not {"nothing", "early"} & {*outcomes[-1:]}:
         outcomes.append(daily.write())
         if len(outcomes) <= 2:
