@@ -106,14 +106,13 @@ def _transfer(server: RunningFtp, base: Any) -> Any:
                 self._data_wrapper = _shortened(server.most)
 
         def handle_read_event(self) -> None:
+            before = self.tot_bytes_received
             super().handle_read_event()
-            if server.cut_after is not None and self.receive and self.tot_bytes_received >= server.cut_after:
-                self.cmd_channel.close()
-
-        def close(self) -> None:
-            if self.receive and not self._closed:
-                server.received += self.tot_bytes_received
-            super().close()
+            if self.receive:
+                server.received += self.tot_bytes_received - before
+                if server.cut_after is not None and self.tot_bytes_received >= server.cut_after and not self._closed:
+                    self.file_obj.flush()
+                    self.cmd_channel.close()
 
     return Transfer
 
