@@ -535,6 +535,8 @@ def deliveries(settings: DeliverFeedSettings, *, feed: str | None, sink: str | N
             archive=S3FeedArchive(light("s3"), settings.feeds_bucket),
             clock=lambda: datetime.now(UTC),
             jitter=random.random,
+            by_day=to.collect == "day",
+            schedule=to.schedule,
         )
         for one, _ in found.feeds()
         for to in one.sinks

@@ -15,11 +15,12 @@ from espial.definitions.models import ConnectionDefinition, ProviderDefinition
 from espial.definitions.problems import meant, problems_of
 from espial.definitions.reading import Document
 from espial.errors import InvalidDefinition
-from espial.feeds.definition import FeedDefinition, LayoutDefinition, built_in
+from espial.feeds.definition import LONGEST_ROTATION, FeedDefinition, LayoutDefinition, built_in
 from espial.notifications.definition import DestinationDefinition, rivals
 from espial.onboarding.definition import OnboardingDefinition
 from espial.own_events import PLATFORM as OURS
 from espial.templates.compile import compile_template
+from espial.triggers import durations
 from espial.triggers.definition import Trigger
 
 MODELS: Mapping[str, type[BaseModel]] = {
@@ -262,6 +263,13 @@ class _Loading:
         if "event" in of and len(feed.layouts) > 1:
             what = f"{of['event']!r} has every event as it is: give it a feed of its own"
             self.problems.append(document.problem(("layouts",), what))
+        if feed.rotate.after > LONGEST_ROTATION:
+            what = f"at most {durations.text(LONGEST_ROTATION)}: what is in no file is forgotten after 24 hours"
+            self.problems.append(document.problem(("rotate", "after"), what))
+        for number, sink in enumerate(feed.sinks):
+            if sink.collect and (not {*of} <= {"event"} or feed.format == "parquet"):
+                what = "a day in one file is for an event log of lines: `layouts: [event_log]`, and not Parquet"
+                self.problems.append(document.problem(("sinks", number, "collect"), what))
         self._check_accounts(document, feed, definitions)
         self._check_connections(document, ("connections", "systems", "business_units", "sends"), feed)
 
