@@ -367,7 +367,7 @@ def test_a_schedule_keeps_its_clock_when_the_clocks_change(month):
         ({"schedule": {"audience": "true"}}, "one of `at` and `cron`"),
         ({"schedule": {"audience": "event.type", "cron": "0 9 * * *"}}, "unknown variable event"),
         ({"schedule": {"audience": "true", "cron": "99 9 * * *"}}, "is no cron expression"),
-        ({"schedule": {"audience": "true", "cron": "0 9 * * *", "zone": "Mars/Base"}}, "is no time zone"),
+        ({"schedule": {"audience": "true", "cron": "0 9 * * *", "zone": "Mars/Base"}}, "no time zone"),
         ({"date": {"attribute": "b", "at": "25:00"}}, "should match pattern"),
         ({"segment": {"when": "true", "every": "5s"}}, "from a minute to a day"),
         ({"segment": {"when": "person.shoe > 1"}}, "unknown field person.shoe"),

@@ -6,18 +6,11 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from espial.definitions.fields import Zone
 
 _TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
-
-
-def _zone(value: str) -> str:
-    """Raises ValueError."""
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError) as exc:  # not there, no name at all, or a folder of zones
-        raise ValueError(f"no time zone {value!r}: one such as UTC or Europe/London is expected") from exc
-    return value
 
 
 TimeOfDay = Annotated[str, Field(pattern=_TIME)]
@@ -43,7 +36,7 @@ class Schedule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     at: Times = Field(description="A time, or several.")
-    zone: Annotated[str, AfterValidator(_zone)] = Field(default="UTC", description="Such as Europe/London.")
+    zone: Zone = "UTC"
 
     def first(self, since: datetime) -> datetime:
         """The first of the times from this instant on."""
