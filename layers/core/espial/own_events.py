@@ -21,7 +21,7 @@ _FIELDS = {kind: field for field, kind in events.KEY_KINDS.items()}
 
 
 class Occasion(Protocol):
-    """What a message is for: one version of one run. A `Run` is one."""
+    """What a message is for: one stage of one version of one run. A `Run` is one."""
 
     @property
     def person(self) -> str: ...
@@ -31,6 +31,8 @@ class Occasion(Protocol):
     def key(self) -> str: ...
     @property
     def version(self) -> str: ...
+    @property
+    def stage(self) -> int: ...
 
 
 def message_requested(occasion: Occasion, receipt: Receipt, *, channel: Channel) -> Recordable:
@@ -53,7 +55,8 @@ def identifier(occasion: Occasion, outcome: str) -> str:
 
     Its time part is that of the version, not of the moment, which a repeat after a crash would not know.
     """
-    identity = (PLATFORM, occasion.person, occasion.trigger, occasion.key, occasion.version, outcome)
+    stage = (f"stage {occasion.stage}",) if occasion.stage else ()
+    identity = (PLATFORM, occasion.person, occasion.trigger, occasion.key, occasion.version, *stage, outcome)
     return events.event_id(instant(occasion.version), "\x1f".join(identity))
 
 
@@ -89,7 +92,7 @@ def _event(said: _Said, occasion: Occasion) -> Recordable:
         occurred_at=said.at,
         received_at=said.at,
         person=Person(**{_FIELDS[kind]: value}),
-        send_key=send_key(person=occasion.person, **about),
-        properties={**about, **said.properties},
+        send_key=send_key(person=occasion.person, stage=occasion.stage, **about),
+        properties={**about, **({"stage": occasion.stage} if occasion.stage else {}), **said.properties},
     )
     return Recordable(event, events.encode(event), f"P#{occasion.person}")

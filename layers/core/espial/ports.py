@@ -311,7 +311,7 @@ class Runs(Protocol):
         ...
 
     def finish(self, run: Run, state: State, *, closed_at: datetime, reason: str = "", ended_by: str = "") -> bool:
-        """End a waiting run; False when it has moved on to another version or has already ended otherwise."""
+        """End a waiting run; False when it has moved on to another version or stage, or has already ended otherwise."""
         ...
 
 

@@ -288,7 +288,7 @@ class RunsTable:
         """See `ports.Runs.finish`."""
         ended = replace(run, state=state, closed_at=closed_at, reason=reason, ended_by=ended_by)
         item = _run_item(ended)
-        values = {":version": {"S": run.version}, ":waiting": {"S": "waiting"}}
+        values = {":version": item["version"], ":waiting": {"S": "waiting"}}
         if self._table.put(item, "version = :version AND run_state = :waiting", values):
             return True
         # ended like this already: by an attempt of this very call whose answer was lost, or by a repeat of it
@@ -300,7 +300,7 @@ def _run_item(run: Run) -> _Item:
         "pk": {"S": f"P#{run.person}"},
         "sk": {"S": f"R#{run.trigger}#{run.key}"},
         "body": {"S": runs.encode(run).decode()},
-        "version": {"S": run.version},
+        "version": {"S": f"{run.version}/{run.stage}" if run.stage else run.version},
         "run_state": {"S": run.state},
         "timer": {"S": run.timer_at.isoformat() if run.timer_at else "none"},
         "ttl": _ttl(max(run.due_at, run.closed_at or run.due_at)),

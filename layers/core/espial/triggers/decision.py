@@ -85,7 +85,7 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
         key=str(key),
         version=event.event_id,
         started_at=event.occurred_at,
-        due_at=event.occurred_at + trigger.wait,
+        due_at=event.occurred_at + trigger.plan[0].after,
         event=event,
     )
     return None if _met(trigger, run, event) else run
@@ -94,18 +94,27 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
 def advance(trigger: Trigger, run: Run | None, candidate: Run) -> Run:
     """The run after the candidate: `run` itself when nothing changes, whatever order events came in.
 
-    A waiting run takes the newer version if the trigger restarts. One that ended begins anew only for something
-    that happened after its end. An older event, come late, changes nothing.
+    A run that has not spoken yet takes the newer version if the trigger restarts. One that has, by a stage or by its
+    end, begins anew, at its first stage, only for something that happened since. An older event, come late, changes
+    nothing.
     """
     if run is None:
         return candidate
-    if not trigger.restart or candidate.order <= run.order:
+    spoken = run.closed_at is not None and candidate.started_at <= run.closed_at
+    if not trigger.restart or candidate.order <= run.order or spoken:
         return run
-    if run.state == "waiting":
-        return replace(candidate, person=run.person, timer_at=run.timer_at)
-    if run.closed_at is not None and candidate.started_at > run.closed_at:
-        return replace(candidate, person=run.person)
-    return run
+    return replace(candidate, person=run.person, timer_at=run.timer_at if run.state == "waiting" else None)
+
+
+def next_stage(trigger: Trigger, run: Run, at: datetime) -> Run | None:
+    """The run once a stage was sent or skipped at `at`, waiting for the next one; None after the last.
+
+    Stages keep their distance, whatever put off the one before.
+    """
+    if run.stage + 1 >= len(trigger.plan):
+        return None
+    due_at = run.due_at + trigger.plan[run.stage + 1].after - trigger.plan[run.stage].after
+    return replace(run, stage=run.stage + 1, due_at=due_at, timer_at=due_at, closed_at=at)
 
 
 def exit_of(trigger: Trigger, run: Run, person: PersonView) -> Ended | None:
@@ -145,6 +154,8 @@ def decide(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Dec
     """
     if run.state != "waiting":
         return Decision("none", f"already_{run.state}")
+    if run.stage >= len(trigger.plan):
+        return Decision("skip", "stage_removed")
     ended = exit_of(trigger, run, person)
     exits = tuple(_exit_rule(rule, ended) for rule in trigger.exit_on)
     if ended is not None:
@@ -152,15 +163,23 @@ def decide(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Dec
     twin = _twin(run, person)
     if not twin.verdict:
         return Decision("skip", _REASONS[twin.name], None, (*exits, twin))
+    later = _later(trigger, run, person, now, exits)
+    if later is not None:
+        return later
+    rules = (*exits, twin, *_rules(trigger, run, person, now))
+    reason = reason_of(rules)
+    return Decision("skip" if reason else "send", reason or "all_rules_hold", None, rules)
+
+
+def _later(trigger: Trigger, run: Run, person: PersonView, now: datetime, exits: tuple[Rule, ...]) -> Decision | None:
+    """Why it is too early to judge, if it is."""
     newer = _newer(trigger, run, person)
     if newer is not None and now <= newer.due_at + trigger.stale_after:
         rule = Rule("version", newer.version, verdict=False, detail="a newer event is about to take over")
         return Decision("wait", "superseded", max(newer.due_at, now + RECHECK), (rule, *exits))
     if now < run.due_at:
         return Decision("wait", "not_due", run.due_at, exits)
-    rules = (*exits, twin, *_rules(trigger, run, person, now))
-    reason = reason_of(rules)
-    return Decision("skip" if reason else "send", reason or "all_rules_hold", None, rules)
+    return None
 
 
 def reason_of(rules: tuple[Rule, ...]) -> str:
@@ -199,7 +218,7 @@ def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Ite
         f"seconds after it was due, at most {durations.text(trigger.stale_after)}",
     )
     scope = _scope(trigger, run, person, now)
-    for condition in trigger.conditions:
+    for condition in (*trigger.conditions, *trigger.plan[run.stage].conditions):
         yield _condition(condition, scope)
     for limit in trigger.limits:
         yield _limit(limit, trigger, run, person, now)
@@ -236,7 +255,8 @@ def _scope(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> cel
         "run": _run_facts(run),
         "now": now,
     }
-    sources = (trigger.send.to, *(rule.when for rule in trigger.conditions))
+    conditions = (*trigger.conditions, *trigger.plan[run.stage].conditions)
+    sources = (trigger.send.to, *(rule.when for rule in conditions))
     return cel.Scope(sources, variables, cel.timeline(person.times, now))
 
 
@@ -260,7 +280,7 @@ def _newer(trigger: Trigger, run: Run, person: PersonView) -> Run | None:
         if (event.occurred_at, event.event_id) <= run.order:
             return None
         candidate = begin(trigger, event, run.person)
-        if candidate is not None and candidate.key == run.key:
+        if candidate and candidate.key == run.key and advance(trigger, run, candidate) is not run:
             return candidate
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -106,6 +107,19 @@ class Limit(_Model):
     scope: Literal["person", "trigger", "channel"] = "trigger"
 
 
+class Stage(_Model):
+    """One message of a series, so long `after` the event that started the run or last restarted it.
+
+    template        left out, that of `send`; `guest_template` is for people without an external id
+    conditions      besides the trigger's own
+    """
+
+    after: Duration
+    template: Name | None = None
+    guest_template: Name | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
 class Consent(_Model):
     """What the person must have agreed to; `opt_in: false` asks only that they have not refused."""
 
@@ -117,12 +131,14 @@ class Consent(_Model):
 class Send(_Model):
     """The message: by which provider, from which template, to which address (CEL).
 
+    guest_template    instead of `template` for people without an external id
     unknown_outcome   what to do when nobody can tell whether the provider took it and its events stay silent:
                       `skip` risks that the person gets none, `resend` that they get two
     """
 
     provider: Name
     template: Name
+    guest_template: Name | None = None
     to: Expression = "person.email"
     unknown_outcome: Literal["skip", "resend"] = "skip"
 
@@ -133,6 +149,7 @@ class Trigger(_Model):
     on           event types that start a run; `where` narrows them down
     key          what one run is about: one run per person and key. Null, empty or a missing field: no run
     wait         from the event to the message
+    stages       instead of `wait`: up to three messages; each is decided by itself, and an exit stops those to come
     restart      a newer matching event moves the wait to its own time and takes its contents, and after the end
                  begins anew; without it a run happens once per person and key
     consent      left out, the message is transactional: only an address that bounced hard stops it
@@ -146,6 +163,7 @@ class Trigger(_Model):
     where: EventExpression = "true"
     key: EventExpression
     wait: Duration = timedelta(0)
+    stages: Annotated[tuple[Stage, ...], Field(max_length=3)] = ()
     restart: bool = False
     exit_on: tuple[Exit, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -161,13 +179,39 @@ class Trigger(_Model):
     def _coherent(self) -> Self:
         if self.valid_from and self.valid_to and self.valid_from >= self.valid_to:
             raise ValueError("valid_from must be earlier than valid_to")
+        if self.stages and "wait" in self.model_fields_set and self.wait:
+            raise ValueError("wait: contradicts `stages`, each of which says when it comes")
+        waits = [stage.after for stage in self.stages]
+        if sorted(set(waits)) != waits:
+            raise ValueError("stages: each must come after the one before it")
+        own = _names(self.conditions)
         for field, names in (
-            ("conditions", [condition.name for condition in self.conditions]),
+            ("conditions", own),
+            *((f"stages.{n}.conditions", [*own, *_names(stage.conditions)]) for n, stage in enumerate(self.stages)),
             ("limits", [limit.name for limit in self.limits]),
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"{field}: every name may be used once")
         return self
+
+    @cached_property
+    def plan(self) -> tuple[Stage, ...]:
+        """Its stages; a trigger that names none has one."""
+        return self.stages or (Stage(after=self.wait),)
+
+    def template(self, stage: int, *, guest: bool) -> str:
+        """The template of a stage's message."""
+        own = self.plan[stage]
+        guests = own.guest_template or (None if own.template else self.send.guest_template)
+        return (guests if guest else None) or own.template or self.send.template
+
+    @property
+    def templates(self) -> dict[tuple[str | int, ...], str]:
+        """Every template it names, by the field that does."""
+        named: dict[tuple[str | int, ...], str | None] = {}
+        for at, part in ((("send",), self.send), *((("stages", n), stage) for n, stage in enumerate(self.stages))):
+            named |= {(*at, field): getattr(part, field) for field in ("template", "guest_template")}
+        return {at: name for at, name in named.items() if name is not None}
 
     @property
     def channel(self) -> Channel:
@@ -178,6 +222,10 @@ class Trigger(_Model):
     def watches(self) -> frozenset[EventType]:
         """Every event type it needs to see."""
         return frozenset(self.on) | {exit_.event for exit_ in self.exit_on}
+
+
+def _names(conditions: tuple[Condition, ...]) -> list[str]:
+    return [condition.name for condition in conditions]
 
 
 def json_schema() -> dict[str, Any]:

@@ -20,12 +20,13 @@ class Run:
     person      the key it lives under, as text (`id:cust-1`)
     key         what it is about: the trigger's `key` expression over its event
     version     id of the event that started it, or last restarted it
-    started_at  that event's time; `due_at` is this plus the trigger's wait
+    started_at  that event's time
+    stage       which of the trigger's stages comes next, the first 0; `due_at` is when
     event       that event: what templates and conditions read
     timer_at    when the pending timer fires; None until one was made. It may be earlier than `due_at`: it is
                 moved on when it fires
-    closed_at   once ended: the instant up to which it speaks (sending, skipping, or the time of the event that
-                ended it). Only something that happened later starts it again
+    closed_at   the instant up to which it has spoken (sending or skipping a stage, or the time of the event that
+                ended it); None before its first stage. Only something that happened later starts it again
     reason      why it ended, as the decision said; `ended_by` is the event that ended it, where one did
     """
 
@@ -36,6 +37,7 @@ class Run:
     started_at: datetime
     due_at: datetime
     event: Event
+    stage: int = 0
     state: State = "waiting"
     timer_at: datetime | None = None
     closed_at: datetime | None = None
@@ -55,6 +57,7 @@ def message(run: Run) -> dict[str, Any]:
         "trigger": run.trigger,
         "key": run.key,
         "version": run.version,
+        "stage": run.stage,
         "due_at": run.due_at.isoformat(),
     }
 
