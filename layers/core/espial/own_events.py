@@ -7,7 +7,7 @@ code that makes it is run again after a crash.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from espial import events
 from espial.events import Channel, Event, Person, PersonKey
@@ -35,9 +35,9 @@ class Occasion(Protocol):
     def stage(self) -> int: ...
 
 
-def message_requested(occasion: Occasion, receipt: Receipt, *, channel: Channel) -> Recordable:
-    """A provider took the message at `receipt.at`. Limits count these."""
-    said = {"provider": receipt.provider, "provider_message_id": receipt.provider_message_id}
+def message_requested(occasion: Occasion, receipt: Receipt, *, channel: Channel, **labels: Any) -> Recordable:
+    """A provider took the message at `receipt.at`. Limits count these, by their channel and `labels`."""
+    said = {"provider": receipt.provider, "provider_message_id": receipt.provider_message_id, **labels}
     return _event(_Said(EventType.MESSAGE_REQUESTED, "sent", receipt.at, said, channel), occasion)
 
 
@@ -75,7 +75,7 @@ class _Said(NamedTuple):
     type: EventType
     outcome: str
     at: datetime
-    properties: dict[str, str]
+    properties: dict[str, Any]
     channel: Channel = "none"
 
 

@@ -216,7 +216,9 @@ class Deliverer:
             return self._skipped(occasion, trigger, decision, now, exit_of(trigger, run, view))
         if decision.until is not None:
             waiting = self._later(occasion, decision.reason, decision.until)
-            self.runs.put(replace(run, timer_at=decision.until), run)
+            # what quiet hours put off is due when they are over: it is not late, and the next stage keeps its distance
+            due_at = decision.until if decision.reason == "quiet_hours" else run.due_at
+            self.runs.put(replace(run, due_at=due_at, timer_at=decision.until), run)
             return waiting
         return Outcome("nothing", decision.reason, occasion.trigger)
 
@@ -336,7 +338,9 @@ class Deliverer:
     # -- the books
 
     def _sent(self, occasion: Occasion, trigger: Trigger, receipt: Receipt, run: Run | None) -> Outcome:
-        record_own(self.events, own_events.message_requested(occasion, receipt, channel=trigger.channel))
+        record_own(
+            self.events, own_events.message_requested(occasion, receipt, channel=trigger.channel, **trigger.labels)
+        )
         if run is not None:
             self._spoken(trigger, run, "sent", receipt.at)
         return Outcome("sent", "sent", occasion.trigger)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from espial.events import Event
 from espial.people import PersonView, address_in
-from espial.triggers import cel, durations
+from espial.triggers import cel, clock, durations
 from espial.triggers.definition import Condition, Exit, Limit, Trigger
 from espial.triggers.run import Run
 from espial.vocabulary import EventType
@@ -44,7 +44,8 @@ class Decision(msgspec.Struct, frozen=True):
     """What to do with a run.
 
     send   nothing stands against it
-    wait   look again at `until` (`not_due`, or `superseded`: a newer version is recorded and takes over)
+    wait   look again at `until` (`not_due`; `superseded`: a newer version is recorded and takes over; `quiet_hours`:
+           it is due when they are over)
     skip   never; `reason` is the first rule that said no
     none   there is nothing left to decide (`already_sent`, `already_skipped`, `already_exited`)
     """
@@ -179,6 +180,10 @@ def _later(trigger: Trigger, run: Run, person: PersonView, now: datetime, exits:
         return Decision("wait", "superseded", max(newer.due_at, now + RECHECK), (rule, *exits))
     if now < run.due_at:
         return Decision("wait", "not_due", run.due_at, exits)
+    over = _deferred(trigger, person, now)
+    if over is not None and _freshness(trigger, run, person, now).verdict:
+        rule = Rule("quiet_hours", over.isoformat(), verdict=False, detail="until then nothing is sent")
+        return Decision("wait", "quiet_hours", over, (*exits, rule))
     return None
 
 
@@ -210,13 +215,10 @@ def recipient(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> 
 def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Iterator[Rule]:
     yield Rule("status", trigger.status, trigger.status in ("live", "staging"))
     yield Rule("validity", now.isoformat(), _valid(trigger, now))
-    late = now - run.due_at
-    yield Rule(
-        "freshness",
-        round(late.total_seconds(), 3),
-        late <= trigger.stale_after,
-        f"seconds after it was due, at most {durations.text(trigger.stale_after)}",
-    )
+    yield _freshness(trigger, run, person, now)
+    if trigger.quiet_hours is not None:
+        over = _quiet_until(trigger, person, now)
+        yield Rule("quiet_hours", over and over.isoformat(), over is None, "until then nothing is sent" if over else "")
     scope = _scope(trigger, run, person, now)
     for condition in (*trigger.conditions, *trigger.plan[run.stage].conditions):
         yield _condition(condition, scope)
@@ -228,6 +230,27 @@ def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Ite
     yield _consent(trigger, person)
     if trigger.status == "staging":
         yield Rule("staging", trigger.status, verdict=False, detail="in staging: this is where it would have been sent")
+
+
+def _freshness(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Rule:
+    late = now - _due(trigger, run, person)
+    return Rule(
+        "freshness",
+        round(late.total_seconds(), 3),
+        late <= trigger.stale_after,
+        f"seconds after it was due, at most {durations.text(trigger.stale_after)}",
+    )
+
+
+def _due(trigger: Trigger, run: Run, person: PersonView) -> datetime:
+    """When it could go out first: where quiet hours put it off, that is when they are over."""
+    return _deferred(trigger, person, run.due_at) or run.due_at
+
+
+def _deferred(trigger: Trigger, person: PersonView, at: datetime) -> datetime | None:
+    """Until when quiet hours put off what would be sent at the instant; None where they do not."""
+    defers = trigger.quiet_hours is not None and trigger.quiet_hours.action == "defer"
+    return _quiet_until(trigger, person, at) if defers else None
 
 
 def _valid(trigger: Trigger, at: datetime) -> bool:
@@ -304,25 +327,53 @@ def _condition(condition: Condition, scope: cel.Scope) -> Rule:
 
 def _limit(limit: Limit, trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Rule:
     """Messages already on their way count, this very message (a repeat after a crash) does not."""
-    start = now - limit.within
     count = 0
     for event in reversed(person.of_type(EventType.MESSAGE_REQUESTED)):
-        if event.occurred_at <= start:
+        if not _inside(limit, event.occurred_at, now, trigger, person):
             break
         said = event.properties
-        if (said.get("trigger"), said.get("key"), said.get("version")) == (trigger.name, run.key, run.version):
+        own = (said.get("trigger"), said.get("key"), said.get("version"), said.get("stage", 0))
+        if own == (trigger.name, run.key, run.version, run.stage):
             continue
-        count += (
-            limit.scope == "person"
-            or (limit.scope == "trigger" and said.get("trigger") == trigger.name)
-            or (limit.scope == "channel" and event.channel == trigger.channel)
-        )
+        count += _counts(limit, trigger, event)
     return Rule(
         f"limit:{limit.name}",
         count,
         count < limit.count,
-        f"at most {limit.count} a {limit.scope} in {durations.text(limit.within)}",
+        f"at most {limit.count} a {limit.scope} in {limit.window}",
     )
+
+
+def _inside(limit: Limit, at: datetime, now: datetime, trigger: Trigger, person: PersonView) -> bool:
+    if limit.per is None:
+        return at > now - (limit.within or timedelta(0))
+    return at >= clock.day_began(limit.per, now, _zone(person, trigger.zone))
+
+
+def _counts(limit: Limit, trigger: Trigger, event: Event) -> bool:
+    match limit.scope:
+        case "person":
+            return True
+        case "trigger":
+            return event.properties.get("trigger") == trigger.name
+        case "channel":
+            return event.channel == trigger.channel
+        case "category":
+            return event.properties.get("category") == trigger.category
+
+
+def _zone(person: PersonView, otherwise: str) -> tzinfo:
+    """The person's own zone, where it is known."""
+    return clock.first_zone((*map(person.attributes.get, clock.ZONE_ATTRIBUTES), otherwise))
+
+
+def _quiet_until(trigger: Trigger, person: PersonView, at: datetime) -> datetime | None:
+    """When the quiet hours that hold the instant are over; None outside them."""
+    hours = trigger.quiet_hours
+    if hours is None:
+        return None
+    where = _zone(person, trigger.zone) if hours.zone == "person" else clock.first_zone((hours.zone,))
+    return clock.quiet_until(hours.from_, hours.to, at, where)
 
 
 def _suppression(trigger: Trigger, person: PersonView, address: str) -> Rule:

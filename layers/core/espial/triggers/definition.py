@@ -7,8 +7,9 @@ acknowledging path.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -24,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from espial.triggers import cel, durations
+from espial.triggers import cel, clock, durations
 from espial.vocabulary import EventType
 
 OURS = frozenset({EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED})
@@ -80,6 +81,28 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _zone(name: str) -> str:
+    if clock.zone(name) is None:
+        raise ValueError(f"no such time zone {name!r}: an IANA name such as Europe/London is expected")
+    return name
+
+
+def _clock_time(value: object) -> object:
+    if not isinstance(value, time) and not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", str(value)):
+        raise ValueError(f'a time such as "21:00" is expected, in quotes, not {value!r}')
+    return value
+
+
+Zone = Annotated[str, AfterValidator(_zone), Field(json_schema_extra={"examples": ["Europe/London", "UTC"]})]
+ClockTime = Annotated[
+    time,
+    BeforeValidator(_clock_time),
+    PlainSerializer(lambda value: f"{value:%H:%M}", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$", "examples": ["21:00"]}),
+]
+"""What a clock on a wall shows."""
+
+
 class Exit(_Model):
     """An event that ends the run unless it is older than the run; `name` becomes the reason."""
 
@@ -96,15 +119,49 @@ class Condition(_Model):
 
 
 class Limit(_Model):
-    """At most `count` messages in any stretch of `within`.
+    """At most `count` messages in any stretch of `within`, or `per` calendar day, week (from Monday) or month.
 
-    scope: `trigger` counts this trigger's messages to the person, `channel` all on its channel, `person` all.
+    scope: `trigger` counts this trigger's messages to the person, `channel` all on its channel, `category` all of
+    triggers with its category, `person` all.
     """
 
     name: Name
     count: int = Field(ge=1)
-    within: Duration
-    scope: Literal["person", "trigger", "channel"] = "trigger"
+    within: Duration | None = None
+    per: clock.Calendar | None = None
+    scope: Literal["person", "trigger", "channel", "category"] = "trigger"
+
+    @model_validator(mode="after")
+    def _one_window(self) -> Self:
+        if (self.within is None) == (self.per is None):
+            raise ValueError("give `within`, a time that rolls, or `per`, a day, week or month of the calendar")
+        return self
+
+    @property
+    def window(self) -> str:
+        """In words: `24h`, `calendar day`."""
+        return durations.text(self.within) if self.within is not None else f"a calendar {self.per}"
+
+
+class QuietHours(_Model):
+    """When nothing is sent, by the wall's clock; from the evening to the morning they go past midnight.
+
+    zone     whose: the `person`'s (attribute `timezone` or `time_zone`, else the trigger's zone), or always this one
+    action   `defer`: the message is due when they are over; `skip`: it is not sent
+    """
+
+    from_: ClockTime = Field(alias="from")
+    to: ClockTime
+    zone: Literal["person"] | Zone = "person"
+    action: Literal["defer", "skip"] = "defer"
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    @model_validator(mode="after")
+    def _not_always(self) -> Self:
+        if self.from_ == self.to:
+            raise ValueError("to: is when they begin: nothing would ever be sent")
+        return self
 
 
 class Stage(_Model):
@@ -153,7 +210,9 @@ class Trigger(_Model):
     restart      a newer matching event moves the wait to its own time and takes its contents, and after the end
                  begins anew; without it a run happens once per person and key
     consent      left out, the message is transactional: only an address that bounced hard stops it
-    stale_after  how late after it was due a message may still be sent
+    stale_after  how late after it was due a message may still be sent; where that was in quiet hours, after their end
+    zone         whose calendar days and quiet hours count for people whose own zone is not known
+    category     what `limits` of that scope count together, such as `promotion`
     """
 
     name: Name
@@ -168,6 +227,9 @@ class Trigger(_Model):
     exit_on: tuple[Exit, ...] = ()
     conditions: tuple[Condition, ...] = ()
     limits: tuple[Limit, ...] = ()
+    quiet_hours: QuietHours | None = None
+    zone: Zone = "UTC"
+    category: Name | None = None
     stale_after: Duration = timedelta(minutes=15)
     consent: Consent | None = None
     send: Send
@@ -184,6 +246,8 @@ class Trigger(_Model):
         waits = [stage.after for stage in self.stages]
         if sorted(set(waits)) != waits:
             raise ValueError("stages: each must come after the one before it")
+        if self.category is None and any(limit.scope == "category" for limit in self.limits):
+            raise ValueError("category: is missing, and a limit is about it")
         own = _names(self.conditions)
         for field, names in (
             ("conditions", own),
@@ -217,6 +281,11 @@ class Trigger(_Model):
     def channel(self) -> Channel:
         """The channel of its message."""
         return self.consent.channel if self.consent else "email"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What its sent messages say of it, for limits."""
+        return {"category": self.category} if self.category else {}
 
     @property
     def watches(self) -> frozenset[EventType]:
