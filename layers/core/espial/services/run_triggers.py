@@ -30,7 +30,7 @@ from espial.events import BEHAVIOUR_KEYS, Event, PersonKey, home_key, person_key
 from espial.people import PersonView
 from espial.ports import Decisions, EventStore, People, Runs, Timers
 from espial.services.recorder import record_own
-from espial.triggers.decision import Decision, Ended, advance, begin, decide, exit_of, exited
+from espial.triggers.decision import Decision, Ended, advance, barred_by, begin, decide, exit_of, exited
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
 
@@ -45,7 +45,7 @@ ATTEMPTS = 5
 """How often a run is looked at again when somebody else moved it meanwhile."""
 
 Tally = Counter[tuple[str, str]]
-"""(trigger, what became of it): started, restarted, late, over, unchanged, or the reason it ended for."""
+"""(trigger, what became of it): started, restarted, late, over, unchanged, not_again, or the reason it ended for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +123,8 @@ class TriggerRunner:
             following = advance(trigger, run, candidate)
             if following is run:
                 return self._same(run, candidate, ended, now)
+            if barred_by(trigger, candidate, person.runs) is not None:
+                return "not_again"
             if ended is not None:
                 if run is not None and run.state == "waiting" and run.due_at <= now + SKEW:
                     return "over"

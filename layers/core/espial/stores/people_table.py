@@ -296,6 +296,7 @@ class RunsTable:
 
 
 def _run_item(run: Run) -> _Item:
+    until = _ttl(max(run.due_at, run.closed_at or run.due_at))
     return {
         "pk": {"S": f"P#{run.person}"},
         "sk": {"S": f"R#{run.trigger}#{run.key}"},
@@ -303,8 +304,7 @@ def _run_item(run: Run) -> _Item:
         "version": {"S": f"{run.version}/{run.stage}" if run.stage else run.version},
         "run_state": {"S": run.state},
         "timer": {"S": run.timer_at.isoformat() if run.timer_at else "none"},
-        "ttl": _ttl(max(run.due_at, run.closed_at or run.due_at)),
-    }
+    } | ({} if run.lasting else {"ttl": until})
 
 
 class _Told(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ arrived: they compare (occurred_at, event_id), and read the person's recorded ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal, NamedTuple
@@ -17,8 +17,8 @@ import msgspec
 from espial.events import Event
 from espial.people import PersonView, address_in
 from espial.triggers import cel, clock, durations
-from espial.triggers.definition import Condition, Exit, Limit, Trigger
-from espial.triggers.run import Run
+from espial.triggers.definition import Condition, Every, Exit, Limit, Trigger
+from espial.triggers.run import Bid, Run
 from espial.vocabulary import EventType
 
 Outcome = Literal["send", "wait", "skip", "none"]
@@ -45,7 +45,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     send   nothing stands against it
     wait   look again at `until` (`not_due`; `superseded`: a newer version is recorded and takes over; `quiet_hours`:
-           it is due when they are over)
+           it is due when they are over; `held`: one that matters more may come)
     skip   never; `reason` is the first rule that said no
     none   there is nothing left to decide (`already_sent`, `already_skipped`, `already_exited`)
     """
@@ -88,6 +88,8 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
         started_at=event.occurred_at,
         due_at=event.occurred_at + trigger.plan[0].after,
         event=event,
+        bid=trigger.bid,
+        lasting=trigger.reentry == "never",
     )
     return None if _met(trigger, run, event) else run
 
@@ -102,9 +104,31 @@ def advance(trigger: Trigger, run: Run | None, candidate: Run) -> Run:
     if run is None:
         return candidate
     spoken = run.closed_at is not None and candidate.started_at <= run.closed_at
-    if not trigger.restart or candidate.order <= run.order or spoken:
+    begins_anew = trigger.restart or (run.state != "waiting" and trigger.reentry != "per_key")
+    if not begins_anew or candidate.order <= run.order or spoken:
         return run
     return replace(candidate, person=run.person, timer_at=run.timer_at if run.state == "waiting" else None)
+
+
+def barred_by(trigger: Trigger, candidate: Run, runs: Iterable[Run]) -> Run | None:
+    """The person's run, under another key or an ended one, because of which the candidate may not begin.
+
+    A waiting run under its own key takes its contents (`advance`): that is no new beginning.
+    """
+    if trigger.reentry == "per_key":
+        return None
+    others = [run for run in runs if run.trigger == trigger.name and run.version != candidate.version]
+    if any(run.key == candidate.key and run.state == "waiting" for run in others):
+        return None
+    return next((run for run in others if _bars(trigger.reentry, run, candidate)), None)
+
+
+def _bars(rule: Literal["never", "after_exit"] | Every, run: Run, candidate: Run) -> bool:
+    if run.reason == _REASONS["reentry"]:
+        return False
+    if isinstance(rule, Every):
+        return candidate.started_at - run.started_at < rule.every
+    return rule == "never" or run.state == "waiting"
 
 
 def next_stage(trigger: Trigger, run: Run, at: datetime) -> Run | None:
@@ -184,7 +208,48 @@ def _later(trigger: Trigger, run: Run, person: PersonView, now: datetime, exits:
     if over is not None and _freshness(trigger, run, person, now).verdict:
         rule = Rule("quiet_hours", over.isoformat(), verdict=False, detail="until then nothing is sent")
         return Decision("wait", "quiet_hours", over, (*exits, rule))
+    if trigger.hold:
+        return _held(trigger, run, person, now, exits)
     return None
+
+
+def _held(trigger: Trigger, run: Run, person: PersonView, now: datetime, exits: tuple[Rule, ...]) -> Decision | None:
+    """The wait for a message that matters more: for one to come, then for one that is due to be settled."""
+    until = run.due_at + trigger.hold
+    if now < until:
+        return Decision("wait", "held", until, exits)
+    if _rival_sent(trigger, run, person) is not None:
+        return None
+    for other in person.runs:
+        near = abs(other.due_at - run.due_at) <= trigger.hold
+        if other.state == "waiting" and near and _outbids(other.bid, trigger):
+            again = max(other.due_at + other.bid.hold, now) + RECHECK
+            if again <= until + trigger.stale_after:  # not for ever: it may never be looked at
+                rule = Rule("priority", other.trigger, verdict=False, detail="is due too, and goes first if it can")
+                return Decision("wait", "held", again, (*exits, rule))
+    return None
+
+
+def _rival_sent(trigger: Trigger, run: Run, person: PersonView) -> str | None:
+    """The trigger whose message went instead of this one."""
+    for event in reversed(person.of_type(EventType.MESSAGE_REQUESTED)):
+        if event.occurred_at < run.due_at - trigger.hold:
+            return None
+        said = event.properties
+        if _outbids(Bid(said.get("priority", 0), event.channel, said.get("category", "")), trigger):
+            return str(said.get("trigger"))
+    return None
+
+
+def _outbids(bid: Bid, trigger: Trigger) -> bool:
+    """Whether it matters more than the trigger's message and counts against one of its limits."""
+    scopes = {limit.scope for limit in trigger.limits}
+    shared = (
+        "person" in scopes
+        or ("channel" in scopes and bid.channel == trigger.channel)
+        or ("category" in scopes and bid.category == trigger.category)
+    )
+    return shared and bid.priority > trigger.priority
 
 
 def reason_of(rules: tuple[Rule, ...]) -> str:
@@ -199,6 +264,8 @@ _REASONS = {
     "status": "not_live",
     "validity": "outside_validity",
     "twin": "superseded",
+    "reentry": "not_again",
+    "priority": "yielded",
     "freshness": "stale",
     "address": "no_address",
     "suppression": "suppressed",
@@ -216,6 +283,13 @@ def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Ite
     yield Rule("status", trigger.status, trigger.status in ("live", "staging"))
     yield Rule("validity", now.isoformat(), _valid(trigger, now))
     yield _freshness(trigger, run, person, now)
+    if trigger.reentry != "per_key":
+        earlier = [other for other in person.runs if other.key != run.key and other.order < run.order]
+        barring = barred_by(trigger, run, earlier)  # begun at once by two workers, neither of whom saw the other's
+        yield Rule("reentry", barring and barring.key, barring is None, "begun before" if barring else "")
+    if trigger.hold:
+        rival = _rival_sent(trigger, run, person)
+        yield Rule("priority", rival, rival is None, "went instead" if rival else "")
     if trigger.quiet_hours is not None:
         over = _quiet_until(trigger, person, now)
         yield Rule("quiet_hours", over and over.isoformat(), over is None, "until then nothing is sent" if over else "")
@@ -243,8 +317,8 @@ def _freshness(trigger: Trigger, run: Run, person: PersonView, now: datetime) ->
 
 
 def _due(trigger: Trigger, run: Run, person: PersonView) -> datetime:
-    """When it could go out first: where quiet hours put it off, that is when they are over."""
-    return _deferred(trigger, person, run.due_at) or run.due_at
+    """When it could go out first: where quiet hours put it off, that is when they are over; held back as it is."""
+    return (_deferred(trigger, person, run.due_at) or run.due_at) + trigger.hold
 
 
 def _deferred(trigger: Trigger, person: PersonView, at: datetime) -> datetime | None:

@@ -22,10 +22,12 @@ from pydantic import (
     Field,
     PlainSerializer,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
 from espial.triggers import cel, clock, durations
+from espial.triggers.run import Bid
 from espial.vocabulary import EventType
 
 OURS = frozenset({EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED})
@@ -164,6 +166,19 @@ class QuietHours(_Model):
         return self
 
 
+class Every(_Model):
+    """A person may enter once in so long, counted from one beginning to the next."""
+
+    every: Duration
+
+    @field_validator("every")
+    @classmethod
+    def _remembered(cls, length: timedelta) -> timedelta:
+        if not timedelta(0) < length <= timedelta(days=90):
+            raise ValueError("must be longer than nothing and at most 90d, as long as ended runs are kept")
+        return length
+
+
 class Stage(_Model):
     """One message of a series, so long `after` the event that started the run or last restarted it.
 
@@ -209,6 +224,10 @@ class Trigger(_Model):
     stages       instead of `wait`: up to three messages; each is decided by itself, and an exit stops those to come
     restart      a newer matching event moves the wait to its own time and takes its contents, and after the end
                  begins anew; without it a run happens once per person and key
+    reentry      whether a person who was in may begin again, with whichever key: `per_key` leaves that to `key` and
+                 `restart`; `never`; `after_exit`, when no run of theirs waits; or once `every` so long
+    hold         how long a message that is due is held back, in which one of higher `priority` to the person goes
+                 instead, if a limit of this trigger counts it, whichever was due first; then this one has `yielded`
     consent      left out, the message is transactional: only an address that bounced hard stops it
     stale_after  how late after it was due a message may still be sent; where that was in quiet hours, after their end
     zone         whose calendar days and quiet hours count for people whose own zone is not known
@@ -224,6 +243,7 @@ class Trigger(_Model):
     wait: Duration = timedelta(0)
     stages: Annotated[tuple[Stage, ...], Field(max_length=3)] = ()
     restart: bool = False
+    reentry: Literal["per_key", "never", "after_exit"] | Every = "per_key"
     exit_on: tuple[Exit, ...] = ()
     conditions: tuple[Condition, ...] = ()
     limits: tuple[Limit, ...] = ()
@@ -234,6 +254,7 @@ class Trigger(_Model):
     consent: Consent | None = None
     send: Send
     priority: int = Field(default=0, ge=-100, le=100)
+    hold: Duration = timedelta(0)
     valid_from: AwareDatetime | None = None
     valid_to: AwareDatetime | None = None
 
@@ -248,6 +269,8 @@ class Trigger(_Model):
             raise ValueError("stages: each must come after the one before it")
         if self.category is None and any(limit.scope == "category" for limit in self.limits):
             raise ValueError("category: is missing, and a limit is about it")
+        if self.hold and all(limit.scope == "trigger" for limit in self.limits):
+            raise ValueError("hold: needs a limit of scope channel, category or person, to tell what competes")
         own = _names(self.conditions)
         for field, names in (
             ("conditions", own),
@@ -283,9 +306,15 @@ class Trigger(_Model):
         return self.consent.channel if self.consent else "email"
 
     @property
-    def labels(self) -> dict[str, str]:
-        """What its sent messages say of it, for limits."""
-        return {"category": self.category} if self.category else {}
+    def labels(self) -> dict[str, str | int]:
+        """What its sent messages say of it, for limits and for who competes with them."""
+        said = {"category": self.category, "priority": self.priority}
+        return {name: value for name, value in said.items() if value}
+
+    @property
+    def bid(self) -> Bid:
+        """How its messages compete."""
+        return Bid(self.priority, self.channel, self.category or "", self.hold)
 
     @property
     def watches(self) -> frozenset[EventType]:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from espial.events import Event
 
 State = Literal["waiting", "sent", "skipped", "exited"]
+
+
+class Bid(NamedTuple):
+    """What the run's message is worth against others to the person that share a limit with it (see `Trigger.hold`)."""
+
+    priority: int = 0
+    channel: str = "email"
+    category: str = ""
+    hold: timedelta = timedelta(0)
+
+
+NO_BID = Bid()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +39,8 @@ class Run:
                 moved on when it fires
     closed_at   the instant up to which it has spoken (sending or skipping a stage, or the time of the event that
                 ended it); None before its first stage. Only something that happened later starts it again
+    bid         how its message competes
+    lasting     whether it is kept for ever once ended: the person must not enter again
     reason      why it ended, as the decision said; `ended_by` is the event that ended it, where one did
     """
 
@@ -43,6 +57,8 @@ class Run:
     closed_at: datetime | None = None
     reason: str = ""
     ended_by: str = ""
+    bid: Bid = NO_BID
+    lasting: bool = False
 
     @property
     def order(self) -> tuple[datetime, str]:
