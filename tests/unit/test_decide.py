@@ -341,6 +341,7 @@ def test_the_send_queue_message_is_what_the_sender_reads():
         "key": "77",
         "version": CART.event_id,
         "stage": 0,
+        "variant": "",
         "due_at": "2026-11-20T11:00:00+00:00",
     } == message(run)
 

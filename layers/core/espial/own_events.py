@@ -33,6 +33,8 @@ class Occasion(Protocol):
     def version(self) -> str: ...
     @property
     def stage(self) -> int: ...
+    @property
+    def variant(self) -> str: ...
 
 
 def message_requested(occasion: Occasion, receipt: Receipt, *, channel: Channel, **labels: Any) -> Recordable:
@@ -82,6 +84,7 @@ class _Said(NamedTuple):
 def _event(said: _Said, occasion: Occasion) -> Recordable:
     kind, value = PersonKey.parse(occasion.person)
     about = {"trigger": occasion.trigger, "key": occasion.key, "version": occasion.version}
+    arm = {"stage": occasion.stage, "variant": occasion.variant}
     event = Event(
         event_id=identifier(occasion, said.outcome),
         type=said.type,
@@ -93,6 +96,6 @@ def _event(said: _Said, occasion: Occasion) -> Recordable:
         received_at=said.at,
         person=Person(**{_FIELDS[kind]: value}),
         send_key=send_key(person=occasion.person, stage=occasion.stage, **about),
-        properties={**about, **({"stage": occasion.stage} if occasion.stage else {}), **said.properties},
+        properties={**about, **{name: value for name, value in arm.items() if value}, **said.properties},
     )
     return Recordable(event, events.encode(event), f"P#{occasion.person}")

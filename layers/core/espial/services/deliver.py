@@ -102,29 +102,30 @@ FINAL = frozenset({"superseded"})
 
 
 class Occasion(NamedTuple):
-    """What one mail is for: a SendQueue message without its time."""
+    """What one mail is for: a SendQueue message without its time. `variant` follows from the person."""
 
     person: str
     trigger: str
     key: str
     version: str
     stage: int = 0
+    variant: str = ""
 
     @classmethod
     def of(cls, run: Run) -> Occasion:
         """What the run would send now."""
-        return cls(run.person, run.trigger, run.key, run.version, run.stage)
+        return cls(run.person, run.trigger, run.key, run.version, run.stage, run.variant)
 
     @classmethod
     def asked(cls, request: Mapping[str, Any]) -> Occasion:
         """What a SendQueue message is about."""
-        stage = request.get("stage", 0)  # left out by messages that were on their way when stages came
-        return cls(request["person"], request["trigger"], request["key"], request["version"], stage)
+        later = request.get("stage", 0), request.get("variant", "")  # left out by what was on its way when they came
+        return cls(request["person"], request["trigger"], request["key"], request["version"], *later)
 
     @property
     def send_key(self) -> str:
         """The key under which it is sent once."""
-        return send_key(**self._asdict())
+        return send_key(trigger=self.trigger, person=self.person, key=self.key, version=self.version, stage=self.stage)
 
 
 What = Literal["sent", "skipped", "waiting", "nothing"]
@@ -226,7 +227,9 @@ class Deliverer:
         name = trigger.send.provider
         settings = self.published.provider(name)
         sender = self.sender(name, settings)
-        compiled = self.published.template(trigger.template(run.stage, guest=view.external_id is None))
+        compiled = self.published.template(
+            trigger.template(run.stage, guest=view.external_id is None, variant=run.variant)
+        )
         now = self.clock()
         to = address(recipient(trigger, run, view, now) or "")
         mail = compose(run, view, to, key=Occasion.of(run).send_key, provider=settings, template=compiled, now=now)

@@ -30,6 +30,7 @@ from espial.events import BEHAVIOUR_KEYS, Event, PersonKey, home_key, person_key
 from espial.people import PersonView
 from espial.ports import Decisions, EventStore, People, Runs, Timers
 from espial.services.recorder import record_own
+from espial.triggers.arms import assign
 from espial.triggers.decision import Decision, Ended, advance, barred_by, begin, decide, exit_of, exited
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
@@ -117,7 +118,8 @@ class TriggerRunner:
 
     def _start(self, trigger: Trigger, candidate: Run, person: PersonView, now: datetime) -> str:
         run = _known(candidate, person)
-        candidate = replace(candidate, person=run.person if run else candidate.person)
+        arm = assign(trigger, person.identity)
+        candidate = replace(candidate, person=run.person if run else candidate.person, variant=arm)
         ended = exit_of(trigger, candidate, person)  # what ends it may be there already: an order overtook its cart
         for _ in range(ATTEMPTS):
             following = advance(trigger, run, candidate)

@@ -16,7 +16,7 @@ import msgspec
 
 from espial.events import Event
 from espial.people import PersonView, address_in
-from espial.triggers import cel, clock, durations
+from espial.triggers import arms, cel, clock, durations
 from espial.triggers.definition import Condition, Every, Exit, Limit, Trigger
 from espial.triggers.run import Bid, Run
 from espial.vocabulary import EventType
@@ -266,6 +266,7 @@ _REASONS = {
     "twin": "superseded",
     "reentry": "not_again",
     "priority": "yielded",
+    "variant": arms.HELD_OUT,
     "freshness": "stale",
     "address": "no_address",
     "suppression": "suppressed",
@@ -302,6 +303,8 @@ def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Ite
     yield Rule("address", bool(address), bool(address), error)
     yield _suppression(trigger, person, address)
     yield _consent(trigger, person)
+    if trigger.variants or trigger.holdout:
+        yield Rule("variant", run.variant, run.variant != arms.HELD_OUT)
     if trigger.status == "staging":
         yield Rule("staging", trigger.status, verdict=False, detail="in staging: this is where it would have been sent")
 

@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from espial.triggers import cel, clock, durations
+from espial.triggers import arms, cel, clock, durations
 from espial.triggers.run import Bid
 from espial.vocabulary import EventType
 
@@ -215,6 +215,44 @@ class Send(_Model):
     unknown_outcome: Literal["skip", "resend"] = "skip"
 
 
+def _percent(value: object) -> float:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,2})?%", value):
+        raise ValueError(f"a share such as 10% is expected, not {value!r}")
+    return float(value[:-1])
+
+
+Percent = Annotated[
+    float,
+    BeforeValidator(_percent),
+    PlainSerializer(lambda value: f"{value:g}%", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,2}(\.[0-9]{1,2})?%$", "examples": ["10%"]}),
+]
+"""A share of people, less than all."""
+
+
+class Variant(_Model):
+    """One of several messages that people get by lot, `weight` parts of the sum of all weights.
+
+    template   instead of that of `send`; where the trigger has stages, a list with one for each
+    """
+
+    name: Name
+    weight: int = Field(default=1, ge=1, le=1_000_000)
+    template: Name | tuple[Name, ...] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _not_held_out(cls, name: str) -> str:
+        if name == arms.HELD_OUT:
+            raise ValueError(f"{name} is what those are called who get nothing (`holdout`)")
+        return name
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """One for each stage; none where it names none."""
+        return (self.template,) if isinstance(self.template, str) else self.template or ()
+
+
 class Trigger(_Model):
     """One trigger: an event happens, a wait runs out, and if everything still holds one message goes out.
 
@@ -228,6 +266,8 @@ class Trigger(_Model):
                  `restart`; `never`; `after_exit`, when no run of theirs waits; or once `every` so long
     hold         how long a message that is due is held back, in which one of higher `priority` to the person goes
                  instead, if a limit of this trigger counts it, whichever was due first; then this one has `yielded`
+    variants     messages to choose among by lot, always the same for one person; `salt` draws the lots anew
+    holdout      the share of people who get nothing though everything holds, skipped as `held_out`
     consent      left out, the message is transactional: only an address that bounced hard stops it
     stale_after  how late after it was due a message may still be sent; where that was in quiet hours, after their end
     zone         whose calendar days and quiet hours count for people whose own zone is not known
@@ -250,6 +290,9 @@ class Trigger(_Model):
     quiet_hours: QuietHours | None = None
     zone: Zone = "UTC"
     category: Name | None = None
+    variants: tuple[Variant, ...] = ()
+    holdout: Percent = 0.0
+    salt: str = ""
     stale_after: Duration = timedelta(minutes=15)
     consent: Consent | None = None
     send: Send
@@ -264,6 +307,8 @@ class Trigger(_Model):
             raise ValueError("valid_from must be earlier than valid_to")
         if self.stages and "wait" in self.model_fields_set and self.wait:
             raise ValueError("wait: contradicts `stages`, each of which says when it comes")
+        if any(len(variant.templates) not in (0, len(self.plan)) for variant in self.variants):
+            raise ValueError("variants: a variant that names templates names one for each stage")
         waits = [stage.after for stage in self.stages]
         if sorted(set(waits)) != waits:
             raise ValueError("stages: each must come after the one before it")
@@ -276,6 +321,7 @@ class Trigger(_Model):
             ("conditions", own),
             *((f"stages.{n}.conditions", [*own, *_names(stage.conditions)]) for n, stage in enumerate(self.stages)),
             ("limits", [limit.name for limit in self.limits]),
+            ("variants", [variant.name for variant in self.variants]),
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"{field}: every name may be used once")
@@ -286,8 +332,11 @@ class Trigger(_Model):
         """Its stages; a trigger that names none has one."""
         return self.stages or (Stage(after=self.wait),)
 
-    def template(self, stage: int, *, guest: bool) -> str:
-        """The template of a stage's message."""
+    def template(self, stage: int, *, guest: bool, variant: str = "") -> str:
+        """The template of a stage's message: that of the variant, else the stage's, else that of `send`."""
+        for arm in self.variants:
+            if arm.name == variant and arm.templates:
+                return arm.templates[stage]
         own = self.plan[stage]
         guests = own.guest_template or (None if own.template else self.send.guest_template)
         return (guests if guest else None) or own.template or self.send.template
@@ -298,6 +347,12 @@ class Trigger(_Model):
         named: dict[tuple[str | int, ...], str | None] = {}
         for at, part in ((("send",), self.send), *((("stages", n), stage) for n, stage in enumerate(self.stages))):
             named |= {(*at, field): getattr(part, field) for field in ("template", "guest_template")}
+        for number, variant in enumerate(self.variants):
+            listed = not isinstance(variant.template, str)
+            named |= {
+                ("variants", number, "template", *([n] if listed else [])): name
+                for n, name in enumerate(variant.templates)
+            }
         return {at: name for at, name in named.items() if name is not None}
 
     @property

@@ -39,6 +39,7 @@ class Run:
                 moved on when it fires
     closed_at   the instant up to which it has spoken (sending or skipping a stage, or the time of the event that
                 ended it); None before its first stage. Only something that happened later starts it again
+    variant     the person's arm, where the trigger has variants or a holdout (`espial.triggers.arms`)
     bid         how its message competes
     lasting     whether it is kept for ever once ended: the person must not enter again
     reason      why it ended, as the decision said; `ended_by` is the event that ended it, where one did
@@ -57,6 +58,7 @@ class Run:
     closed_at: datetime | None = None
     reason: str = ""
     ended_by: str = ""
+    variant: str = ""
     bid: Bid = NO_BID
     lasting: bool = False
 
@@ -74,6 +76,7 @@ def message(run: Run) -> dict[str, Any]:
         "key": run.key,
         "version": run.version,
         "stage": run.stage,
+        "variant": run.variant,
         "due_at": run.due_at.isoformat(),
     }
 
