@@ -215,6 +215,15 @@ class Send(_Model):
     unknown_outcome: Literal["skip", "resend"] = "skip"
 
 
+class Goal(_Model):
+    """What the message is for: an event, so long after it, and what it is worth (CEL that gives a number)."""
+
+    event: EventType
+    within: Duration = timedelta(days=7)
+    where: EventExpression = "true"
+    value: EventExpression = "0"
+
+
 def _percent(value: object) -> float:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,2})?%", value):
         raise ValueError(f"a share such as 10% is expected, not {value!r}")
@@ -268,6 +277,7 @@ class Trigger(_Model):
                  instead, if a limit of this trigger counts it, whichever was due first; then this one has `yielded`
     variants     messages to choose among by lot, always the same for one person; `salt` draws the lots anew
     holdout      the share of people who get nothing though everything holds, skipped as `held_out`
+    goal         what counts as success: nothing depends on it, it is only measured
     consent      left out, the message is transactional: only an address that bounced hard stops it
     stale_after  how late after it was due a message may still be sent; where that was in quiet hours, after their end
     zone         whose calendar days and quiet hours count for people whose own zone is not known
@@ -293,6 +303,7 @@ class Trigger(_Model):
     variants: tuple[Variant, ...] = ()
     holdout: Percent = 0.0
     salt: str = ""
+    goal: Goal | None = None
     stale_after: Duration = timedelta(minutes=15)
     consent: Consent | None = None
     send: Send
