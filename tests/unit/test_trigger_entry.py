@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from espial.simulation.memory import MemoryPublished
 from espial.triggers.decision import begin, decide
 from tests.simulation import a_trigger, at, cart, order
 from tests.travel import ADA_KEY, a_world, mails, skips
@@ -150,7 +151,7 @@ def test_the_lower_does_not_wait_for_ever():
     run = begin(high, event, str(ADA_KEY))
     assert run is not None
     world.people.put(run, None)
-    world.runner.on_event(event, (low,), at("10:00:00"))
+    world.runner.on_event(event, MemoryPublished([low], {}, {}), at("10:00:00"))
     world.until(at("20:00:00"))
     assert ["low"] == [own.properties["trigger"] for own in world.people.own]
 

@@ -257,11 +257,17 @@ class Sender(Protocol):
 class Published(Protocol):
     """Triggers, providers and templates as `espial apply` published them; a stale copy serves when a refresh fails.
 
-    Each raises TryAgain when nothing was ever loaded and the store is away.
+    Each raises TryAgain when nothing was ever loaded and the store is away. Where a `version` is given, what was
+    published under it is meant, for those in flight; what is not to be found there any more is as it is now.
     """
 
-    def trigger(self, name: str) -> Trigger | None:
-        """None when there is no such trigger (any more)."""
+    @property
+    def version(self) -> str:
+        """What is in force, as whoever asked last was told."""
+        ...
+
+    def trigger(self, name: str, version: str = "") -> Trigger | None:
+        """None when there is no such trigger (any more). Its status is always the one in force: pausing stops all."""
         ...
 
     def triggers(self) -> Sequence[Trigger]:
@@ -272,7 +278,7 @@ class Published(Protocol):
         """A provider's settings (definitions/providers/). Raises Refused("unknown_provider")."""
         ...
 
-    def template(self, name: str) -> Mapping[str, Any]:
+    def template(self, name: str, version: str = "") -> Mapping[str, Any]:
         """A compiled template (`espial.templates.compile`). Raises Refused("unknown_template")."""
         ...
 

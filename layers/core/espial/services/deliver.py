@@ -173,6 +173,8 @@ class Deliverer:
             return self._orphaned(asked)
         view = self.people.load(PersonKey.parse(asked.person))
         run = _run_in(view, asked)
+        if run is not None:  # whoever is in flight stays under what it began with
+            trigger = self.published.trigger(asked.trigger, run.definitions) or trigger
         current = Occasion.of(run) if run is not None else None
         earlier = self._resumed(asked, trigger) if current != asked else None
         if run is None or current is None:
@@ -227,9 +229,8 @@ class Deliverer:
         name = trigger.send.provider
         settings = self.published.provider(name)
         sender = self.sender(name, settings)
-        compiled = self.published.template(
-            trigger.template(run.stage, guest=view.external_id is None, variant=run.variant)
-        )
+        template = trigger.template(run.stage, guest=view.external_id is None, variant=run.variant)
+        compiled = self.published.template(template, run.definitions)
         now = self.clock()
         to = address(recipient(trigger, run, view, now) or "")
         mail = compose(run, view, to, key=Occasion.of(run).send_key, provider=settings, template=compiled, now=now)

@@ -20,7 +20,6 @@ again. So an edit of a cart costs one write and no timer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -28,7 +27,7 @@ from espial import own_events
 from espial.errors import TryAgain
 from espial.events import BEHAVIOUR_KEYS, Event, PersonKey, home_key, person_keys
 from espial.people import PersonView
-from espial.ports import Decisions, EventStore, People, Runs, Timers
+from espial.ports import Decisions, EventStore, People, Published, Runs, Timers
 from espial.services.recorder import record_own
 from espial.triggers.arms import assign
 from espial.triggers.decision import Decision, Ended, advance, barred_by, begin, decide, exit_of, exited
@@ -59,13 +58,15 @@ class TriggerRunner:
     timers: Timers
     events: EventStore
 
-    def on_event(self, event: Event, triggers: Iterable[Trigger], now: datetime) -> Tally:
+    def on_event(self, event: Event, published: Published, now: datetime) -> Tally:
         """Act on one event, however often it is delivered. Raises TryAgain when a store is away."""
         tally: Tally = Counter()
         if event.platform == own_events.PLATFORM or not person_keys(event):
             return tally
         watching = [
-            trigger for trigger in triggers if trigger.status in ("live", "staging") and event.type in trigger.watches
+            trigger
+            for trigger in published.triggers()
+            if trigger.status in ("live", "staging") and event.type in trigger.watches
         ]
         if not watching:
             self.people.merge(event)
@@ -73,24 +74,27 @@ class TriggerRunner:
         home = PersonKey.parse(home_key(event, BEHAVIOUR_KEYS).removeprefix("P#"))
         person = self.people.meet(event, home)
         for trigger in watching:
-            self._apply(trigger, event, person, now, tally)
+            for run in person.runs:
+                if run.trigger == trigger.name:
+                    own = published.trigger(run.trigger, run.definitions) or trigger
+                    tally.update(self._ended(own, run, event, person, now))
+            candidate = begin(trigger, event, str(person.key))
+            if candidate is not None:
+                arm = assign(trigger, person.identity)
+                candidate = replace(candidate, variant=arm, definitions=published.version)
+                tally[trigger.name, self._start(trigger, candidate, person, now)] += 1
         return tally
 
-    def _apply(self, trigger: Trigger, event: Event, person: PersonView, now: datetime, tally: Tally) -> None:
-        for run in person.runs:
-            if run.trigger != trigger.name:
-                continue
-            early = run.state == "waiting" and now + SKEW < run.due_at
-            ended = exit_of(trigger, run, person) if early else None
-            if ended is not None:
-                tally[trigger.name, self._end(trigger, run, person, ended, now)] += 1
-            elif run.state == "exited" and run.ended_by == event.event_id:
-                self._book_again(run, now)
-        candidate = begin(trigger, event, str(person.key))
-        if candidate is not None:
-            tally[trigger.name, self._start(trigger, candidate, person, now)] += 1
-
     # -- ending
+
+    def _ended(self, trigger: Trigger, run: Run, event: Event, person: PersonView, now: datetime) -> Tally:
+        early = run.state == "waiting" and now + SKEW < run.due_at
+        ended = exit_of(trigger, run, person) if early else None
+        if ended is not None:
+            return Tally([(trigger.name, self._end(trigger, run, person, ended, now))])
+        if run.state == "exited" and run.ended_by == event.event_id:
+            self._book_again(run, now)
+        return Tally()
 
     def _end(self, trigger: Trigger, run: Run, person: PersonView, ended: Ended, now: datetime) -> str:
         decision = decide(trigger, run, person, now)
@@ -118,8 +122,7 @@ class TriggerRunner:
 
     def _start(self, trigger: Trigger, candidate: Run, person: PersonView, now: datetime) -> str:
         run = _known(candidate, person)
-        arm = assign(trigger, person.identity)
-        candidate = replace(candidate, person=run.person if run else candidate.person, variant=arm)
+        candidate = replace(candidate, person=run.person if run else candidate.person)
         ended = exit_of(trigger, candidate, person)  # what ends it may be there already: an order overtook its cart
         for _ in range(ATTEMPTS):
             following = advance(trigger, run, candidate)

@@ -10,7 +10,7 @@ from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from espial import own_events, people
 from espial.errors import Refused, TryAgain
@@ -218,8 +218,14 @@ class MemoryClaims:
         return held
 
 
+class _Edition(NamedTuple):
+    triggers: Mapping[str, Trigger]
+    providers: Mapping[str, Mapping[str, Any]]
+    templates: Mapping[str, Mapping[str, Any]]
+
+
 class MemoryPublished:
-    """`ports.Published` over checked definitions."""
+    """`ports.Published` over checked definitions; `apply` puts others in force, and what was stays readable."""
 
     def __init__(
         self,
@@ -227,29 +233,50 @@ class MemoryPublished:
         providers: Mapping[str, Mapping[str, Any]],
         templates: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self._triggers = {trigger.name: trigger for trigger in triggers}
-        self._providers = providers
-        self._templates = templates
+        self._editions: list[_Edition] = []
+        self.apply(triggers, providers, templates)
 
-    def trigger(self, name: str) -> Trigger | None:
+    def apply(
+        self,
+        triggers: Sequence[Trigger],
+        providers: Mapping[str, Mapping[str, Any]],
+        templates: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """As `espial apply`."""
+        self._editions.append(_Edition({trigger.name: trigger for trigger in triggers}, providers, templates))
+
+    @property
+    def version(self) -> str:
+        """See `ports.Published.version`."""
+        return str(len(self._editions) - 1)
+
+    def trigger(self, name: str, version: str = "") -> Trigger | None:
         """See `ports.Published.trigger`."""
-        return self._triggers.get(name)
+        current = self._editions[-1].triggers.get(name)
+        past = self._edition(version).triggers.get(name)
+        if current is None or past is None or past is current:
+            return current
+        return past.model_copy(update={"status": current.status})
 
     def triggers(self) -> Sequence[Trigger]:
         """See `ports.Published.triggers`."""
-        return tuple(self._triggers.values())
+        return tuple(self._editions[-1].triggers.values())
 
     def provider(self, name: str) -> Mapping[str, Any]:
         """See `ports.Published.provider`."""
-        if name not in self._providers:
+        if name not in self._editions[-1].providers:
             raise Refused("unknown_provider", name)
-        return self._providers[name]
+        return self._editions[-1].providers[name]
 
-    def template(self, name: str) -> Mapping[str, Any]:
+    def template(self, name: str, version: str = "") -> Mapping[str, Any]:
         """See `ports.Published.template`."""
-        if name not in self._templates:
+        found = self._edition(version).templates.get(name) or self._editions[-1].templates.get(name)
+        if found is None:
             raise Refused("unknown_template", name)
-        return self._templates[name]
+        return found
+
+    def _edition(self, version: str) -> _Edition:
+        return self._editions[int(version) if version else -1]
 
 
 class Outbox:

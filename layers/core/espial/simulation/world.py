@@ -62,7 +62,7 @@ class World:
         """The event is recorded and handled, at its own time if that is still to come."""
         self.until(event.occurred_at)
         self.people.record(event)
-        tally = self.runner.on_event(event, self.published.triggers(), self.now)
+        tally = self.runner.on_event(event, self.published, self.now)
         self.tally += tally
         return tally
 

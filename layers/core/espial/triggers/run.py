@@ -39,6 +39,7 @@ class Run:
                 moved on when it fires
     closed_at   the instant up to which it has spoken (sending or skipping a stage, or the time of the event that
                 ended it); None before its first stage. Only something that happened later starts it again
+    definitions version of the definitions under which it began, and by which it is judged
     variant     the person's arm, where the trigger has variants or a holdout (`espial.triggers.arms`)
     bid         how its message competes
     lasting     whether it is kept for ever once ended: the person must not enter again
@@ -58,6 +59,7 @@ class Run:
     closed_at: datetime | None = None
     reason: str = ""
     ended_by: str = ""
+    definitions: str = ""
     variant: str = ""
     bid: Bid = NO_BID
     lasting: bool = False
