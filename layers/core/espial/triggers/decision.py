@@ -74,16 +74,21 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
     """
     if event.type not in trigger.on or event.mode != "live" or not _valid(trigger, event.occurred_at):
         return None
-    scope = cel.Scope((trigger.where, trigger.key), {"event": cel.plain(event)})
+    scope = _subject(trigger, event)
     if not scope.holds(trigger.where).value:
         return None
-    key = scope.evaluate(trigger.key).value
-    if isinstance(key, bool) or not isinstance(key, str | int) or not 0 < len(str(key)) <= LONGEST_KEY:
+    key, _ = _key(trigger, scope)
+    if key is None:
         return None
-    run = Run(
+    run = _run_of(trigger, event, key, person)
+    return None if _met(trigger, run, event) else run
+
+
+def _run_of(trigger: Trigger, event: Event, key: str, person: str) -> Run:
+    return Run(
         trigger=trigger.name,
         person=person,
-        key=str(key),
+        key=key,
         version=event.event_id,
         started_at=event.occurred_at,
         due_at=event.occurred_at + trigger.plan[0].after,
@@ -91,7 +96,43 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
         bid=trigger.bid,
         lasting=trigger.reentry == "never",
     )
-    return None if _met(trigger, run, event) else run
+
+
+def _subject(trigger: Trigger, event: Event) -> cel.Scope:
+    return cel.Scope((trigger.where, trigger.key), {"event": cel.plain(event)})
+
+
+def _key(trigger: Trigger, scope: cel.Scope) -> tuple[str | None, str]:
+    """What the run would be about, or why nothing."""
+    key, error = scope.evaluate(trigger.key)
+    if isinstance(key, bool) or not isinstance(key, str | int) or not 0 < len(str(key)) <= LONGEST_KEY:
+        return None, error or f"neither a number nor a text of 1 to {LONGEST_KEY} characters"
+    return str(key), ""
+
+
+def beginning(trigger: Trigger, event: Event, person: PersonView) -> Iterator[Rule]:
+    """Why an event starts a run, or none: `begin`, `barred_by` and `advance`, explained."""
+    yield Rule("status", trigger.status, trigger.status in ("live", "staging"))
+    yield Rule("on", event.type.value, event.type in trigger.on)
+    yield Rule("mode", event.mode, event.mode == "live")
+    yield Rule("validity", event.occurred_at.isoformat(), _valid(trigger, event.occurred_at))
+    scope = _subject(trigger, event)
+    where, error = scope.holds(trigger.where)
+    yield Rule("where", where, bool(where), error or trigger.where)
+    key, missing = _key(trigger, scope)
+    yield Rule("key", key, key is not None, missing or trigger.key)
+    if key is None:
+        return
+    run = _run_of(trigger, event, key, str(person.key))
+    met = _met(trigger, run, event)
+    yield Rule("exit", met and met.name, met is None, "the event itself ends what it would begin" if met else "")
+    barring = barred_by(trigger, run, person.runs)
+    yield Rule("reentry", barring and barring.key, barring is None, "was in before" if barring else "")
+    known = [one for one in person.runs if (one.trigger, one.key) == (run.trigger, run.key)]
+    newest = max(known, key=lambda one: one.order, default=None)
+    if newest is not None and newest.version != run.version:
+        verdict = advance(trigger, newest, run) is not newest
+        yield Rule("newest", newest.version, verdict, "the event that the run is about now")
 
 
 def advance(trigger: Trigger, run: Run | None, candidate: Run) -> Run:
