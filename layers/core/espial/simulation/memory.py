@@ -7,7 +7,8 @@ and what was said under such a key alone is not known.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
@@ -40,6 +41,10 @@ class MemoryPeople:
         self._known: set[str] = set()
         self.own: list[Event] = []
         """Every event of ours, as it was recorded."""
+        self.entered: Counter[tuple[str, int, str]] = Counter()
+        """(trigger, stage, variant) -> how often a run came to that stage, in whichever version."""
+        self.replaced: Counter[tuple[str, int, str]] = Counter()
+        """As `entered`: how often a newer version took the place of one that waited there."""
 
     # EventStore
 
@@ -117,6 +122,10 @@ class MemoryPeople:
         """See `ports.Runs.put`."""
         if self.get(run.person, run.trigger, run.key) != previous:
             return False
+        if previous is None or (run.version, run.stage) != (previous.version, previous.stage):
+            self.entered[run.trigger, run.stage, run.variant] += 1
+            if previous is not None and previous.state == "waiting" and run.version != previous.version:
+                self.replaced[previous.trigger, previous.stage, previous.variant] += 1
         self._of(PersonKey.parse(run.person)).runs[run.person, run.trigger, run.key] = run
         return True
 
@@ -127,6 +136,19 @@ class MemoryPeople:
         if stored is None or (stored.version, stored.stage, stored.state) != (run.version, run.stage, "waiting"):
             return stored == ended
         return self.put(ended, stored)
+
+    # what came of everybody
+
+    def waiting(self) -> Iterator[Run]:
+        """The runs that have not ended."""
+        return (run for person in self._everybody() for run in person.runs.values() if run.state == "waiting")
+
+    def histories(self) -> Iterator[list[Event]]:
+        """The events of each person, oldest first."""
+        return ([entry[2] for entry in person.events] for person in self._everybody())
+
+    def _everybody(self) -> Iterator[_Person]:
+        return iter({id(person): person for person in self._people.values()}.values())
 
 
 def _named(person: _Person) -> bool:
