@@ -10,6 +10,7 @@ ROUTES = {
     "in": "ANY /in/{platform}/{connection}",
     "v1": "ANY /v1/{proxy+}",
     "timeline": "GET /timeline/{person+}",
+    "explain": "GET /explain/{trigger}/{person+}",
     "onboarding": "POST /onboarding/{name}",
     "pull": "ANY /pull/{proxy+}",
     "_bus": "ANY /_bus/request.soap",
@@ -31,6 +32,8 @@ def http_event(
     parts = path.strip("/").split("/")
     if parts[0] == "in":
         parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
+    elif parts[0] == "explain":
+        parameters = {"trigger": parts[1], "person": "/".join(parts[2:])}
     elif "{" not in ROUTES[parts[0]]:
         parameters = {}
     else:

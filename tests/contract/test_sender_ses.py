@@ -239,7 +239,7 @@ def test_display_names_are_encoded():
 
 def test_send_keys_are_of_the_occasion_alone():
     """Any part that differs makes another key; the same parts the same; safe in tags, headers and links."""
-    parts = {"trigger": "t", "person": "id:1", "key": "k", "version": "v"}
+    parts: dict[str, Any] = {"trigger": "t", "person": "id:1", "key": "k", "version": "v"}
     keys = {send_key(**parts), *(send_key(**{**parts, name: "x"}) for name in parts)}
     assert 5 == len(keys)
     assert send_key(**parts) in keys

@@ -58,7 +58,7 @@ class People(World):
         super().__init__(*triggers, now=now)
         self.walks = FakeWalks()
         self.left = 600.0
-        self.segments = Segments(people=self.people, walks=self.walks, events=self.events)
+        self.segments = Segments(people=self.people, members=self.people, walks=self.walks, events=self.events)
         self.runner = TriggerRunner(
             people=self.people,
             runs=self.runs,
@@ -87,7 +87,7 @@ class People(World):
         """A minute's look, and then what it recorded comes by the bus."""
         tally = Entrance(
             segments=self.segments, runner=self.runner, clock=lambda: self.now, time_left=lambda: self.left
-        ).enter(self.triggers)
+        ).enter(self.triggers, "")
         self.deliver()
         return tally
 

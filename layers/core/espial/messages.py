@@ -47,12 +47,12 @@ def check(message: Message, features: frozenset[str]) -> None:
         raise Refused("provider_lacks_feature", ", ".join(sorted(missing)))
 
 
-def send_key(*, trigger: str, person: str, key: str, version: str) -> str:
-    """One mail per trigger, person, run key and version, whatever code sends it and however often (goal 38).
+def send_key(*, trigger: str, person: str, key: str, version: str, stage: int = 0) -> str:
+    """One mail per trigger, person, run key, version and stage, whatever code sends it and however often (goal 38).
 
     Opaque and safe in a header, a tag, a URL and a table key, so the provider's own events can carry it back.
     """
-    occasion = f"{trigger}\x1f{person}\x1f{key}\x1f{version}"
+    occasion = "\x1f".join((trigger, person, key, version, *([str(stage)] if stage else [])))
     return f"s-{blake2b(occasion.encode(), digest_size=16).hexdigest()}"
 
 

@@ -208,19 +208,7 @@ class _Loading:
         templates = [path.name for path in (self.root / "templates").glob("*") if not _ignored(path)]
         providers = [name for kind, name in self.documents if kind == "providers"]
         for name, trigger in definitions.triggers.items():
-            document = self.documents["triggers", name]
-            if name in self.overdue:
-                self.problems.append(document.problem(("entry", "schedule", "at"), "is past: nobody would enter"))
-            for noun, value, known in (
-                ("template", trigger.send.template, templates),
-                ("provider", trigger.send.provider, providers),
-            ):
-                if value not in known:
-                    what = f"no {noun} named {value!r}{meant(value, known)}"
-                    self.problems.append(document.problem(("send", noun), what))
-            template = definitions.templates.get(trigger.send.template)
-            if template is not None and template["category"] == "marketing":
-                self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider))
+            self._check_trigger(self.documents["triggers", name], trigger, definitions, templates, providers)
         self._check_series(definitions)
         for name, feed in definitions.feeds.items():
             self._check_feed(self.documents["feeds", name], feed, definitions)
@@ -234,6 +222,25 @@ class _Loading:
             file = self.root / "destinations" / f"{other}.yaml"
             what = f"{file} tells of {shared} for the same profile already; write `several: true` if both shall"
             self.problems.append(self.documents["destinations", name].problem(("on",), what))
+
+    def _check_trigger(
+        self,
+        document: Document,
+        trigger: Trigger,
+        definitions: Definitions,
+        templates: Collection[str],
+        providers: Collection[str],
+    ) -> None:
+        if trigger.name in self.overdue:
+            self.problems.append(document.problem(("entry", "schedule", "at"), "is past: nobody would enter"))
+        named = [(at, "template", value, templates) for at, value in trigger.templates.items()]
+        for at, noun, value, known in (*named, (("send", "provider"), "provider", trigger.send.provider, providers)):
+            if value not in known:
+                what = f"no {noun} named {value!r}{meant(value, known)}"
+                self.problems.append(document.problem(at, what))
+        for used in sorted(set(trigger.templates.values())):
+            if definitions.templates.get(used, {}).get("category") == "marketing":
+                self._check_marketing(document, trigger, used, definitions.providers.get(trigger.send.provider))
 
     def _check_series(self, definitions: Definitions) -> None:
         """Executions and contacts of two onboardings for one system must not share their ids."""
@@ -294,9 +301,11 @@ class _Loading:
                 what = f"{', '.join(map(repr, names))} are of one account: give them one name"
                 self.problems.append(document.problem(("systems",), what))
 
-    def _check_marketing(self, document: Document, trigger: Trigger, provider: ProviderDefinition | None) -> None:
+    def _check_marketing(
+        self, document: Document, trigger: Trigger, used: str, provider: ProviderDefinition | None
+    ) -> None:
         """Marketing mail without consent, or without a way out, must not wait for the first recipient to be noticed."""
-        template = f"template {trigger.send.template} is marketing"
+        template = f"template {used} is marketing"
         if trigger.consent is None:
             what = f"is missing: {template}, so name what people agreed to, or make the template transactional"
             self.problems.append(document.problem(("consent",), what))

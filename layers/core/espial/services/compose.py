@@ -46,7 +46,11 @@ def compose(
         text=rendered.text,
         send_key=key,
         headers=headers,
-        tags={"trigger": run.trigger, "template": template["name"]},
+        tags={
+            "trigger": run.trigger,
+            "template": template["name"],
+            **({"variant": run.variant} if run.variant else {}),
+        },
     )
 
 
