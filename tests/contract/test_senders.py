@@ -56,6 +56,42 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {}
 """Settings that a provider of this sender cannot do without."""
 
 MEANINGS: Mapping[str, Mapping[str, str | float | None]] = {
+    "postmark": {
+        "unauthorised": "unauthorised",
+        "throttle": 7.0,
+        "error": None,
+        "maintenance": 60.0,
+        "suppressed": "recipient_suppressed",
+        "bad_recipient": "recipient_invalid",
+        "bad_sender": "from_invalid",
+        "bad_request": "request_invalid",
+        "unverified": "from_not_verified",
+        "no_credits": "account_suspended",
+        "pending": "account_suspended",
+    },
+    "mailgun": {
+        "unauthorised": "unauthorised",
+        "throttle": 7.0,
+        "error": None,
+        "bad_recipient": "recipient_invalid",
+        "bad_sender": "from_invalid",
+        "not_allowed": "account_suspended",
+        "unknown_domain": "from_not_verified",
+        "too_large": "message_too_large",
+    },
+    "sparkpost": {
+        "unauthorised": "unauthorised",
+        "throttle": 7.0,
+        "error": None,
+        "busy": 15.0,
+        "hourly": 900.0,
+        "suppressed": "recipient_suppressed",
+        "bad_recipient": "recipient_invalid",
+        "none_accepted": "recipient_invalid",
+        "bad_domain": "from_not_verified",
+        "bad_header": "header_invalid",
+        "forbidden": "unauthorised",
+    },
     "sendgrid": {
         "unauthorised": "unauthorised",
         "throttle": 7.0,
