@@ -15,13 +15,10 @@ import orjson
 from espial.answers import Answer, wait, wait_for_reset
 from espial.errors import AnswerLost, OutcomeUnknown, Refused, TryAgain
 from espial.messages import Message, Receipt
-from espial.senders import ApiSettings, Ways
+from espial.senders import EVERYTHING, ApiSettings, Ways
 
 SECONDS = 10.0
 """For connecting, for each step of the handshake and for the whole answer."""
-
-EVERYTHING = frozenset({"headers", "tags", "reply_to", "also_to"})
-"""All features that an e-mail may need."""
 
 BUSY = frozenset({408, 425, 429})
 """The message was surely not taken, and may be later."""
