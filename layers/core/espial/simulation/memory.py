@@ -308,9 +308,16 @@ class Outbox:
     features = frozenset({"headers", "tags", "reply_to", "also_to"})
     idempotent = True
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        self.taken: list[tuple[datetime, Message]] = []
+    def __init__(
+        self, clock: Callable[[], datetime], channel: str = "email", taken: list[tuple[datetime, Message]] | None = None
+    ) -> None:
+        self.channel = channel
+        self.taken = [] if taken is None else taken
         self._clock = clock
+
+    def over(self, channel: str) -> Outbox:
+        """The same, for messages over this channel."""
+        return Outbox(self._clock, channel, self.taken)
 
     def send(self, message: Message, *, idempotency_key: str) -> Receipt:
         """See `ports.Sender.send`."""

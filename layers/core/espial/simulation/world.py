@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import count
 from typing import Any, NamedTuple
 
+from espial import senders
 from espial.events import Event
 from espial.services.deliver import Deliverer, Outcome
 from espial.services.run_triggers import Tally, TriggerRunner
@@ -62,7 +63,7 @@ class World:
             claims=MemoryClaims(),
             events=store,
             published=self.published,
-            sender=lambda _name, _settings: self.outbox,
+            sender=lambda _name, settings: self.outbox.over(senders.load(settings["sender"]).channel),
             clock=lambda: self.now,
         )
 

@@ -197,6 +197,7 @@ class Send(_Model):
     guest_template    instead of `template` for people without an external id
     unknown_outcome   what to do when nobody can tell whether the provider took it and its events stay silent:
                       `skip` risks that the person gets none, `resend` that they get two
+    channel           what the provider sends, `email` or `sms`; left out, the channel of `consent`, else e-mail
     """
 
     provider: Name
@@ -204,6 +205,7 @@ class Send(_Model):
     guest_template: Name | None = None
     to: Expression = "person.email"
     unknown_outcome: Literal["skip", "resend"] = "skip"
+    channel: Literal["email", "sms"] | None = None
 
 
 class Goal(_Model):
@@ -374,7 +376,7 @@ class Trigger(_Model):
     @property
     def channel(self) -> Channel:
         """The channel of its message."""
-        return self.consent.channel if self.consent else "email"
+        return self.send.channel or (self.consent.channel if self.consent else "email")
 
     @property
     def labels(self) -> dict[str, str | int]:
