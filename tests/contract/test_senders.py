@@ -23,6 +23,7 @@ from espial.normalise import normalise
 from espial.ports import Sender
 from espial.senders import Ways
 from espial.stores.guarded_http import GuardedHttp
+from tests.contract import engagement
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 SECRET = "s3cret-of-the-provider"
@@ -52,10 +53,11 @@ SMS = Message(
     tags={"trigger": "cart-abandonment", "template": "cart-reminder"},
 )
 
-NEEDED: Mapping[str, Mapping[str, Any]] = {}
+NEEDED: Mapping[str, Mapping[str, Any]] = {**engagement.NEEDED}
 """Settings that a provider of this sender cannot do without."""
 
 MEANINGS: Mapping[str, Mapping[str, str | float | None]] = {
+    **engagement.MEANINGS,
     "postmark": {
         "unauthorised": "unauthorised",
         "throttle": 7.0,
@@ -128,7 +130,8 @@ def ways(secret: bytes = SECRET.encode()) -> Ways:
 class World:
     """One platform, simulated, and the sender that speaks to it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, case: str) -> None:
+        name, self.needed = engagement.ALSO.get(case, (case, NEEDED.get(case, {})))
         self.kind = senders.load(name)
         self.platform = Platform(plug=simulated.load(name), secrets=dict.fromkeys(self.kind.secrets, SECRET))
         self.server = Server(0, self.platform)
@@ -136,7 +139,7 @@ class World:
         self.message = SMS if self.kind.channel == "sms" else EMAIL
 
     def sender(self, secret: bytes = SECRET.encode(), **settings: Any) -> Sender:
-        said = {**NEEDED.get(self.name, {}), "base_url": self.server.url, **settings}
+        said = {**self.needed, "base_url": self.server.url, **settings}
         references = {name: f"secretsmanager:espial/provider/{name}" for name in self.kind.secrets}
         assert "" == senders.problem(self.kind, references, said)
         return self.kind.open("shop-mail", {"secrets": references, "settings": said}, ways(secret))
@@ -149,7 +152,7 @@ class World:
         return [told.said for _, told in self.platform.messages]
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=(*ALL, *engagement.ALSO))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     world = World(request.param)
     thread = threading.Thread(target=world.server.serve_forever, args=(0.01,))
@@ -181,7 +184,7 @@ def test_a_message_with_everything_is_taken(world):
     said = json.dumps(told.said, ensure_ascii=False)
     for words in ("Grüße, Ada", *(value for value in world.message.headers.values())):
         assert json.dumps(words, ensure_ascii=False)[1:-1] in said
-    assert SECRET not in said or world.name == "mandrill"
+    assert SECRET not in said or world.name in ("mandrill", "vonage")
 
 
 def _plus(number: str, world: World) -> str:
