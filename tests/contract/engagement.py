@@ -38,6 +38,9 @@ ALSO: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Other ways of sending than by `NEEDED`: what they are called -> sender and settings."""
 
+MARKETING = {"airship": "airship campaign"}
+"""How they send marketing mail, where a message as it is cannot have the headers that this needs."""
+
 UNNUMBERED = frozenset({"klaviyo", "iterable", "mparticle"})
 """They answer without an id of the message."""
 

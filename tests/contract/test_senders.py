@@ -59,6 +59,60 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {**engagement.NEEDED}
 
 MEANINGS: Mapping[str, Mapping[str, str | float | None]] = {
     **engagement.MEANINGS,
+    "mandrill": {
+        "unauthorised": "unauthorised",
+        "throttle": 7.0,
+        "error": None,
+        "unpaid": "account_suspended",
+        "unknown_subaccount": "subaccount_unknown",
+        "bad_request": "request_invalid",
+        "suppressed": "recipient_suppressed",
+        "unsubscribed": "recipient_suppressed",
+        "unsigned": "from_not_verified",
+        "rule": "content_refused",
+        "bad_recipient": "recipient_invalid",
+        "new_reason": "refused_by_platform",
+    },
+    "brevo": {
+        "unauthorised": "unauthorised",
+        "throttle": 7.0,
+        "error": None,
+        "bad_request": "request_invalid",
+        "no_credits": "account_suspended",
+        "under_validation": "account_suspended",
+        "forbidden": "forbidden",
+    },
+    "mailjet": {
+        "unauthorised": "unauthorised",
+        "throttle": 7.0,
+        "error": None,
+        "bad_recipient": "recipient_invalid",
+        "bad_header": "header_invalid",
+        "unverified": "from_not_verified",
+        "bad_request": "request_invalid",
+        "forbidden": "forbidden",
+    },
+    "resend": {
+        "unauthorised": "unauthorised",
+        "throttle": 7.0,
+        "error": None,
+        "quota": 900.0,
+        "bad_key": "unauthorised",
+        "bad_sender": "from_invalid",
+        "bad_request": "request_invalid",
+        "unverified": "forbidden",
+        "security": "content_refused",
+        "concurrent": 5.0,
+    },
+    "mailersend": {
+        "unauthorised": "unauthorised",
+        "throttle": 7.0,
+        "error": None,
+        "suppressed": "recipient_suppressed",
+        "bad_recipient": "recipient_invalid",
+        "unverified": "from_not_verified",
+        "bad_request": "request_invalid",
+    },
     "postmark": {
         "unauthorised": "unauthorised",
         "throttle": 7.0,
@@ -271,7 +325,9 @@ def test_an_answer_that_is_lost_is_unknown(world, fault):
     assert 1 == len(world.platform.requests)
     assert (1 if fault == "drop" else 0) == len(world.taken)
     if world.sender().idempotent:
-        world.send()
+        assert world.send().provider_message_id or world.name in engagement.UNNUMBERED
+        assert 1 == len(world.taken)
+        world.send(text="rendered once more, a minute later")
         assert 1 == len(world.taken)
 
 

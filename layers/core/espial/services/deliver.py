@@ -360,6 +360,7 @@ def _run_in(view: PersonView, occasion: Occasion) -> Run | None:
 def evidence(view: PersonView, key: str) -> Receipt | None:
     """The provider's own word, in the person's events, that it took the message of this send key."""
     for event in view.events:
-        if key in (event.send_key, event.properties.get(OWN_KEY)) and event.type in EVIDENCE:
+        said = event.send_key == key and event.type in EVIDENCE
+        if said or event.properties.get(OWN_KEY) == key:
             return Receipt(provider=event.platform, provider_message_id=event.message_id or "", at=event.occurred_at)
     return None

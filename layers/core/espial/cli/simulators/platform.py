@@ -46,6 +46,7 @@ class Plug:
     event     what the platform's webhook posts when the message of this id is delivered: one item of the source
     answers   what it answers when something is wrong, by names of ours; `unauthorised`, `throttle` and `error` of all
     repeated  the idempotency key of a request; a repeat of one is answered as before, and taken once
+    another   the answer to a key that came before with something else
     duplicate what a repeat is answered with, where that is an error
     besides   what is answered to calls that hand no message over: for a token, or for what became of a message
     """
@@ -59,6 +60,7 @@ class Plug:
     answers: Mapping[str, Reply]
     form: bool = False
     repeated: Callable[[Told], str] = lambda _told: ""
+    another: Reply | None = None
     duplicate: Reply | None = None
     besides: Callable[[Told, Mapping[str, str], Sequence[tuple[str, Told]]], Reply | None] = lambda *_: None
     new_id: Callable[[str], str] = lambda digits: digits[:22]
@@ -74,7 +76,7 @@ class Platform:
     trouble: deque[str] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
     messages: list[tuple[str, Told]] = field(default_factory=list)
-    _known: dict[str, Reply] = field(default_factory=dict)
+    _known: dict[str, tuple[Any, Reply]] = field(default_factory=dict)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -117,12 +119,15 @@ class Platform:
                 return refusal
         key = self.plug.repeated(told)
         if key and key in self._known:
-            return self.plug.duplicate or self._known[key]
+            if self.plug.duplicate:
+                return self.plug.duplicate
+            before, reply = self._known[key]
+            return reply if before == told.said or self.plug.another is None else self.plug.another
         known = self.plug.new_id(sha256(f"{self.seed}/{len(self.messages)}".encode()).hexdigest())
         self.messages.append((known, told))
         reply = self.plug.took(told, known)
         if key:
-            self._known[key] = reply
+            self._known[key] = told.said, reply
         return reply
 
     def _inside(self, method: str, path: str, body: bytes) -> Reply:
