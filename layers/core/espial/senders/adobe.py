@@ -13,8 +13,8 @@ from pydantic import Field
 
 from espial.answers import Answer
 from espial.messages import Message
-from espial.senders import Kind
-from espial.senders._by_http import EVERYTHING, Request, as_json, inside
+from espial.senders import EVERYTHING, Kind
+from espial.senders._by_http import Request, as_json, inside
 from espial.senders._by_token import TokenSender
 from espial.senders._campaigns import OnlyCampaigns, campaign_of, flat
 

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from espial.answers import Answer
 from espial.messages import Message
-from espial.senders import Kind, Ways, named
-from espial.senders._by_http import EVERYTHING, JSON, HttpSender, Request, as_json, inside
+from espial.senders import EVERYTHING, Kind, Ways, named
+from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
 from espial.senders._campaigns import CampaignSettings, campaign_of, flat
 
 LONGEST_CATEGORY = 64

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field
 from espial.answers import Answer
 from espial.definitions.fields import https_url
 from espial.messages import Message
-from espial.senders import Kind
-from espial.senders._by_http import EVERYTHING, JSON, HttpSender, Request, as_json, inside
+from espial.senders import EVERYTHING, Kind
+from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
 from espial.senders._campaigns import CampaignSettings, campaign_of, merged
 
 NAMES = {

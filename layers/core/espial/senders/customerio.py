@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from espial.answers import Answer
 from espial.messages import KEY_HEADER, Message
-from espial.senders import Kind
-from espial.senders._by_http import EVERYTHING, JSON, HttpSender, Request, as_json, inside
+from espial.senders import EVERYTHING, Kind
+from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
 from espial.senders._campaigns import CampaignSettings, campaign_of, liquid, merged
 
 _HOSTS = {"us": "https://api.customer.io", "eu": "https://api-eu.customer.io"}

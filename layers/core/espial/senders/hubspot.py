@@ -13,8 +13,8 @@ from pydantic import Field
 from espial.answers import Answer
 from espial.errors import Refused
 from espial.messages import Message
-from espial.senders import Kind
-from espial.senders._by_http import EVERYTHING, JSON, HttpSender, Request, as_json, inside
+from espial.senders import EVERYTHING, Kind
+from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
 from espial.senders._campaigns import OnlyCampaigns, campaign_of, flat
 
 _REFUSALS = {

@@ -14,8 +14,8 @@ from pydantic import Field
 from espial.answers import Answer
 from espial.errors import Refused
 from espial.messages import Message
-from espial.senders import Kind
-from espial.senders._by_http import EVERYTHING, JSON, HttpSender, Request, as_json
+from espial.senders import EVERYTHING, Kind
+from espial.senders._by_http import JSON, HttpSender, Request, as_json
 from espial.senders._campaigns import OnlyCampaigns, campaign_of, flat
 
 LONGEST_ATTRIBUTE = 4096

@@ -14,8 +14,8 @@ from pydantic import Field
 from espial.answers import Answer
 from espial.errors import Refused
 from espial.messages import Message, Receipt
-from espial.senders import Kind
-from espial.senders._by_http import EVERYTHING, JSON, SECONDS, Request, as_json, inside
+from espial.senders import EVERYTHING, Kind
+from espial.senders._by_http import JSON, SECONDS, Request, as_json, inside
 from espial.senders._by_token import TokenSender
 from espial.senders._campaigns import OnlyCampaigns, campaign_of, flat
 
