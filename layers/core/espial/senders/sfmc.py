@@ -12,10 +12,10 @@ from typing import Annotated
 from pydantic import Field
 
 from espial.answers import Answer
-from espial.errors import Refused
+from espial.errors import Refused, TryAgain
 from espial.messages import Message, Receipt
 from espial.senders import EVERYTHING, Kind
-from espial.senders._by_http import JSON, SECONDS, Request, as_json, inside
+from espial.senders._by_http import BUSY, JSON, SECONDS, Request, as_json, inside
 from espial.senders._by_token import TokenSender
 from espial.senders._campaigns import OnlyCampaigns, campaign_of, flat
 
@@ -82,6 +82,8 @@ class Sfmc(TokenSender):
     def _is_known(self, key: str) -> bool:
         """Whether there is a message of the key, whatever became of it. Raises TryAgain if nobody says."""
         answer = self._ways.http.request("GET", self.address() + _path(key), self._headers(), b"", SECONDS)
+        if answer.status in BUSY or answer.status >= 500:
+            raise TryAgain(f"HTTP {answer.status} instead of the message's status", after=15.0)
         return answer.status == 200 and isinstance(inside(answer, "eventCategoryType"), str)
 
 
