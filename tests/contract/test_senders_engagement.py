@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,8 +68,9 @@ def test_a_template_has_a_campaign_of_its_own():
     """By its name, else the provider's; without either nothing is sent."""
     campaigns = {"cart reminder, v2": "900002"}
     with _running("iterable") as world:
-        for settings, tags in (({"campaigns": campaigns}, EMAIL.tags), ({"campaigns": campaigns}, {})):
-            world.sender(**settings).send(replace(EMAIL, tags=tags), idempotency_key=KEY)
+        for tags in (EMAIL.tags, {}):
+            sender = world.sender(campaigns=campaigns)
+            sender.send(replace(EMAIL, tags=tags), idempotency_key=KEY)
         with pytest.raises(Refused, match="no_campaign"):
             world.sender(campaign="", campaigns=campaigns).send(replace(EMAIL, tags={}), idempotency_key=KEY)
         assert [900002, 900001] == [told["campaignId"] for told in world.taken]
@@ -243,9 +245,11 @@ def test_customer_ios_reports_carry_headers_in_any_shape(shape):
     found = normalise(sources.load("customerio"), item, arrival).event
     assert KEY == found.properties["own_key"]
     assert known == found.send_key  # by which its opens are tied to it
-    view = type("View", (), {"events": (found,)})()
-    assert known == evidence(view, KEY).provider_message_id  # type: ignore[arg-type, union-attr]
-    assert evidence(view, "s-" + "0" * 32) is None  # type: ignore[arg-type]
+    view: Any = SimpleNamespace(events=(found,))
+    settled = evidence(view, KEY)
+    assert settled is not None
+    assert known == settled.provider_message_id
+    assert evidence(view, "s-" + "0" * 32) is None
 
 
 def test_mparticle_takes_no_long_attributes():
