@@ -20,7 +20,7 @@ from espial.messages import Message, address, mailbox, one_line, send_key
 from espial.senders.ses import SesSender
 from local.cloud import Cloud
 
-WAYS = senders.Ways(*[lambda *_: None] * 5)  # type: ignore[list-item]
+WAYS: Any = senders.Ways(*[lambda *_: None] * 5)  # type: ignore[arg-type]
 KEY = send_key(trigger="cart", person="id:cust-1", key="cart-7", version="01J0000000000000000000000")
 MESSAGE = Message(
     to="ada@example.com",

@@ -20,8 +20,8 @@ from espial.senders.smtp import SmtpSender
 from tests.contract.test_senders import EMAIL, KEY, SECRET, ways
 from tests.ftp import certificate
 
-controller = pytest.importorskip("aiosmtpd.controller", reason="aiosmtpd is not installed")
-smtp = pytest.importorskip("aiosmtpd.smtp", reason="aiosmtpd is not installed")
+controller: Any = pytest.importorskip("aiosmtpd.controller", reason="aiosmtpd is not installed")
+smtp: Any = pytest.importorskip("aiosmtpd.smtp", reason="aiosmtpd is not installed")
 
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 LONG = "https://shop.example.com/unsubscribe?" + "m=" + "s-0123456789abcdef" * 6
@@ -85,7 +85,7 @@ class Server:
         return SmtpSender("mail", {"secrets": references, "settings": said}, ways(secret), self.trust)
 
 
-class Controller(controller.Controller):
+class Controller(controller.Controller):  # type: ignore[misc]
     """On any port that is free."""
 
     def _trigger_server(self) -> None:
@@ -96,7 +96,7 @@ class Controller(controller.Controller):
 def _pem(key: Any) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 @pytest.fixture

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from espial import senders, sources
 from espial.answers import Answer
@@ -364,6 +368,45 @@ def test_no_text_adds_a_header_or_a_recipient(world):
     world.send(text=hostile, tags={"trigger": hostile}, **changes)
     [(_, told)] = world.platform.messages
     assert [world.message.to] == [_plus(one, world) for one in world.platform.plug.to(told)]
+
+
+class Canned:
+    """Whatever it is asked, one answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+    def request(self, *_: Any) -> Answer:
+        return self.answer
+
+
+WORDS = st.sampled_from(
+    ["Messages", "Errors", "ErrorRelatedTo", "To", "MessageID", "Status", "status", "reject_reason", "rejected", "_id",
+     "errors", "warnings", "type", "ALL_SUPPRESSED", "field", "code", "name", "message", "results", "id", "ErrorCode",
+     "total_accepted_recipients", "messageId", "success", "Message", "300"]
+)  # fmt: skip
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 999) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=300, deadline=None)
+@given(
+    body=JSONS.map(orjson.dumps) | st.binary(max_size=40),
+    status=st.sampled_from([200, 201, 202, 302, 400, 409, 422, 500, 503]),
+)
+def test_any_answer_is_one_of_four(name, body, status):
+    """A receipt, a refusal, later, or nobody knows: no answer breaks the sender, for a claim would hang on it."""
+    kind = senders.load(name)
+    provider = {"secrets": dict.fromkeys(kind.secrets, "x"), "settings": dict(NEEDED.get(name, {}))}
+    sender = kind.open("shop-mail", provider, ways()._replace(http=Canned(Answer(status, {}, body))))
+    message = SMS if kind.channel == "sms" else EMAIL
+    with suppress(Refused, TryAgain, OutcomeUnknown):
+        receipt = sender.send(message, idempotency_key=KEY)
+        assert isinstance(receipt.provider_message_id, str)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -11,7 +11,7 @@ from espial import senders, sources
 from espial.deliveries import Arrival, Connection
 from espial.normalise import normalise
 from tests.contract import engagement
-from tests.contract.test_senders import ALL, _running
+from tests.contract.test_senders import ALL, World, _running
 from tests.unit.test_deliver import PROVIDER, TRIGGER
 from tests.unit.test_deliver import World as Sending
 
@@ -19,12 +19,18 @@ EMAIL_SENDERS = [name for name in ALL if senders.load(name).channel == "email"]
 ASKED_ONCE = [name for name in EMAIL_SENDERS if not senders.load(name).open.idempotent]  # type: ignore[attr-defined]
 
 
+def _sending_by(platform: World) -> Sending:
+    """All that decides and books, with the real sender at its end."""
+    sending: Any = Sending()
+    sending.sender = lambda _name, _settings: platform.sender()
+    return sending  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("name", EMAIL_SENDERS)
 def test_a_lost_answer_is_settled_by_what_the_platform_reports(name):
     """Or by asking again under the same key, where the platform takes one once."""
     with _running(engagement.MARKETING.get(name, name)) as platform:
-        sending = Sending()
-        sending.sender = lambda _name, _settings: platform.sender()  # type: ignore[assignment, method-assign]
+        sending = _sending_by(platform)
         platform.platform.order("drop")
         first = sending.deliver(sending.abandons(1))
         idempotent = platform.sender().idempotent
@@ -51,8 +57,7 @@ def _reported(sending: Sending, name: str, item: Any) -> None:
 def test_a_silent_platform_is_not_asked_twice(name):
     """Without its events the trigger's word holds: nobody is sent the same mail again unless it says so."""
     with _running(engagement.MARKETING.get(name, name)) as platform:
-        sending = Sending({**TRIGGER, "send": {**TRIGGER["send"], "unknown_outcome": "skip"}})
-        sending.sender = lambda _name, _settings: platform.sender()  # type: ignore[assignment, method-assign]
+        sending = _sending_by(platform)
         platform.platform.order("reset")
         sending.drain([sending.abandons(1)])
         assert 1 == len(platform.platform.requests)
@@ -63,8 +68,7 @@ def test_marketing_mail_has_its_way_out_on_every_platform():
     """RFC 8058: both headers, with the message's key in the link."""
     for name in EMAIL_SENDERS:
         with _running(engagement.MARKETING.get(name, name)) as platform:
-            sending = Sending()
-            sending.sender = lambda _name, _settings, by=platform: by.sender()  # type: ignore[assignment, misc, method-assign]
+            sending = _sending_by(platform)
             sending.drain([sending.abandons(1)])
             [(_, told)] = platform.platform.messages
             link = PROVIDER["unsubscribe_url"].replace("{message}", "s-")

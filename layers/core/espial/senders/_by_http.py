@@ -6,6 +6,7 @@ error codes mean what. Whatever it leaves unsaid is read from the status.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -156,6 +157,14 @@ def inside(answer: Answer, *path: str | int) -> Any:
 def as_json(facts: Mapping[str, Any]) -> bytes:
     """A body without what is empty, one level deep."""
     return orjson.dumps({name: fact for name, fact in facts.items() if fact not in (None, "", [], {})})
+
+
+_QUOTED = re.compile(r"[\"(),.:;<>@\[\\\]]+")
+
+
+def unquoted(name: str) -> str:
+    """A display name without the signs for which it would have to stand in quotes."""
+    return " ".join(_QUOTED.sub(" ", name).split())
 
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}

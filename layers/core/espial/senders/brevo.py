@@ -12,7 +12,7 @@ import orjson
 from espial.answers import Answer
 from espial.messages import Message
 from espial.senders import ApiSettings, Kind, named
-from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
+from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside, unquoted
 
 
 class Brevo(HttpSender):
@@ -29,13 +29,13 @@ class Brevo(HttpSender):
     }
 
     def request(self, message: Message) -> Request:
-        """The key is written as a UUID. A header's value must be ASCII, so what is not is escaped, as JSON can."""
+        """The key is written as a UUID. A name beyond ASCII that would need quotes is made to need none, lest it be lost."""
         custom = orjson.dumps({"send_key": message.send_key}).decode()
         digits = message.send_key[-32:]
         key = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
         name, sender = named(message.from_)
         said = {
-            "sender": {"email": sender, **({"name": name.replace(",", "")} if name else {})},
+            "sender": {"email": sender, **({"name": name if name.isascii() else unquoted(name)} if name else {})},
             "to": [{"email": one} for one in (message.to, *message.also_to)],
             "replyTo": {"email": named(message.reply_to)[1]} if message.reply_to else None,
             "subject": message.subject,

@@ -51,8 +51,7 @@ class MailerSend(HttpSender):
     def taken(self, answer: Answer) -> str | None:
         """202 with an id; without one, and with a warning, if every recipient is suppressed."""
         known = answer.headers.get("x-message-id")
-        warnings = inside(answer, "warnings")
-        if not known and isinstance(warnings, list) and any(one.get("type") == "ALL_SUPPRESSED" for one in warnings):
+        if not known and inside(answer, "warnings", 0, "type") == "ALL_SUPPRESSED":
             raise Refused("recipient_suppressed")
         return known or None
 

@@ -80,7 +80,7 @@ class Mandrill(HttpSender):
         if not isinstance(verdicts, list) or not all(isinstance(one, dict) for one in verdicts):
             return None
         for one in verdicts:
-            if one.get("status") in _TAKEN:
+            if str(one.get("status")) in _TAKEN:
                 return str(one.get("_id") or "")
         refused = next((one for one in verdicts if one.get("status") in ("rejected", "invalid")), None)
         if refused is None:

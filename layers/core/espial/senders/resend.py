@@ -11,11 +11,10 @@ import re
 from espial.answers import LONGEST_WAIT, Answer
 from espial.messages import Message
 from espial.senders import ApiSettings, Kind, named
-from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
+from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside, unquoted
 
 LONGEST_TAG = 256
 _UNSAFE_IN_TAG = re.compile(r"[^A-Za-z0-9_-]")
-_UNSAFE_IN_NAME = re.compile(r"[\"(),.:;<>@\[\\\]]+")
 
 
 class Resend(HttpSender):
@@ -39,7 +38,7 @@ class Resend(HttpSender):
     def request(self, message: Message) -> Request:
         """Names stand as they are read, without what would need quotes; tags have letters, digits, `_` and `-`."""
         name, sender = named(message.from_)
-        name = " ".join(_UNSAFE_IN_NAME.sub(" ", name).split())
+        name = unquoted(name)
         tags = {**message.tags, "send_key": message.send_key}
         said = {
             "from": f"{name} <{sender}>" if name else sender,
