@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from liquid import Environment
 
 from espial import senders, sources
+from espial.cli.simulate import SENDING, Simulated
+from espial.cli.simulators import senders as simulated
 from espial.cli.simulators.braze import Reply
 from espial.deliveries import Arrival, Connection, RawDelivery
 from espial.errors import Refused, TryAgain
@@ -279,6 +281,12 @@ def test_marigold_is_spoken_to_in_the_words_of_the_settings():
     assert {"keys": {"email": "ada@example.com"}} == told.said["profile"]
     assert {"subject": "Grüße, Ada"} == told.said["vars"]
     assert not {"recipient", "text", "headers"} & told.said.keys()
+
+
+def test_each_simulator_can_be_started_by_name():
+    """Braze has two: one that sends, and a workspace to onboard people into."""
+    assert {*simulated.NAMES} == {*SENDING.values()}
+    assert {"braze", "braze-messages", "twilio"} < {str(one) for one in Simulated}
 
 
 def test_a_text_message_says_nothing_but_its_text():

@@ -29,6 +29,15 @@ class OnlyCampaigns(ApiSettings):
         return self
 
 
+class NumberedCampaigns(OnlyCampaigns):
+    """Of platforms that number their campaigns."""
+
+    campaign: Annotated[str, Field(pattern=r"^[0-9]*$")] = ""
+    campaigns: Mapping[str, Annotated[str, Field(pattern=r"^[0-9]+$")]] = Field(
+        default_factory=dict, description="Another `campaign` for a template of ours, by the template's name."
+    )
+
+
 class CampaignSettings(OnlyCampaigns):
     """Of platforms that take either."""
 

@@ -7,7 +7,6 @@ for unsubscribing from commercial messages itself.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from pydantic import Field
 from espial.answers import Answer
 from espial.messages import Message
 from espial.senders import EVERYTHING, Kind, Ways, named
-from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
+from espial.senders._by_http import JSON, HttpSender, Request, as_json, basic, inside
 from espial.senders._campaigns import CampaignSettings, campaign_of, flat
 
 LONGEST_CATEGORY = 64
@@ -70,9 +69,9 @@ class Airship(HttpSender):
             "notification": {"email": email},
             "campaigns": {"categories": [message.send_key, *_categories(message)]},
         }
-        proof = b64encode(f"{settings.app_key}:{self.secret('master_secret')}".encode()).decode()
+        proof = basic(settings.app_key, self.secret("master_secret"))
         accept = "application/vnd.urbanairship+json; version=3"
-        headers = {**JSON, "Accept": accept, "Authorization": f"Basic {proof}"}
+        headers = {**JSON, "Accept": accept, "Authorization": proof}
         return Request("/api/create-and-send", headers, as_json(said))
 
     def taken(self, answer: Answer) -> str | None:

@@ -15,7 +15,7 @@ from espial.errors import Refused
 from espial.messages import Message
 from espial.senders import EVERYTHING, Kind
 from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
-from espial.senders._campaigns import OnlyCampaigns, campaign_of, flat
+from espial.senders._campaigns import NumberedCampaigns, campaign_of, flat
 
 _REFUSALS = {
     "INVALID_TO_ADDRESS": "recipient_invalid",
@@ -35,10 +35,9 @@ _REFUSALS = {
 }
 
 
-class HubSpotSettings(OnlyCampaigns):
+class HubSpotSettings(NumberedCampaigns):
     """`campaign` is the e-mail's content id; `path` that of a later version of the API."""
 
-    campaign: Annotated[str, Field(pattern=r"^\d*$")] = ""
     path: Annotated[str, Field(pattern=r"^/[a-z0-9/-]+$")] = "/marketing/v4/email/single-send"
 
 
@@ -51,12 +50,9 @@ class HubSpot(HttpSender):
     settings_model = HubSpotSettings
 
     def request(self, message: Message) -> Request:
-        """Custom properties are of the e-mail; the contact keeps none of them. Raises Refused."""
-        campaign = campaign_of(self.settings, message)
-        if not (campaign.isascii() and campaign.isdigit()):
-            raise Refused("no_campaign", "the campaign is no number")
+        """Custom properties are of the e-mail; the contact keeps none of them."""
         said = {
-            "emailId": int(campaign),
+            "emailId": int(campaign_of(self.settings, message)),
             "message": {
                 "to": message.to,
                 "from": message.from_,

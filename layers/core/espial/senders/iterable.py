@@ -7,25 +7,21 @@ e-mail: the campaign's template prints the data fields.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from espial.answers import Answer
-from espial.errors import Refused
 from espial.messages import Message
 from espial.senders import EVERYTHING, Kind
 from espial.senders._by_http import JSON, HttpSender, Request, as_json, inside
-from espial.senders._campaigns import OnlyCampaigns, campaign_of, merged
+from espial.senders._campaigns import NumberedCampaigns, campaign_of, merged
 
 _HOSTS = {"us": "https://api.iterable.com", "eu": "https://api.eu.iterable.com"}
 
 
-class IterableSettings(OnlyCampaigns):
+class IterableSettings(NumberedCampaigns):
     """`campaign` is a triggered campaign's number."""
 
     region: Literal["us", "eu"] = "us"
-    campaign: Annotated[str, Field(pattern=r"^\d*$")] = ""
 
 
 class Iterable(HttpSender):
@@ -47,12 +43,9 @@ class Iterable(HttpSender):
         return super().address() or _HOSTS[self.settings.region]
 
     def request(self, message: Message) -> Request:
-        """Every occasion is a message of its own, so repeats of a campaign are allowed. Raises Refused."""
-        campaign = campaign_of(self.settings, message)
-        if not (campaign.isascii() and campaign.isdigit()):
-            raise Refused("no_campaign", "the campaign is no number")
+        """Every occasion is a message of its own, so repeats of a campaign are allowed."""
         said = {
-            "campaignId": int(campaign),
+            "campaignId": int(campaign_of(self.settings, message)),
             "recipientEmail": message.to,
             "dataFields": merged(message),
             "metadata": {**message.tags, "send_key": message.send_key},

@@ -6,7 +6,6 @@ that mParticle forwards carry their attributes back, among them the send key, bu
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +14,7 @@ from espial.answers import Answer
 from espial.errors import Refused
 from espial.messages import Message
 from espial.senders import EVERYTHING, Kind
-from espial.senders._by_http import JSON, HttpSender, Request, as_json
+from espial.senders._by_http import JSON, HttpSender, Request, as_json, basic
 from espial.senders._campaigns import OnlyCampaigns, campaign_of, flat
 
 LONGEST_ATTRIBUTE = 4096
@@ -61,8 +60,8 @@ class Mparticle(HttpSender):
             "user_identities": {"email": message.to, **known},
             "events": [{"event_type": "custom_event", "data": data}],
         }
-        proof = b64encode(f"{self.settings.api_key}:{self.secret('api_secret')}".encode()).decode()
-        return Request("/v2/events", {**JSON, "Authorization": f"Basic {proof}"}, as_json(said))
+        proof = basic(self.settings.api_key, self.secret("api_secret"))
+        return Request("/v2/events", {**JSON, "Authorization": proof}, as_json(said))
 
     def taken(self, answer: Answer) -> str | None:
         """202; mParticle names the event later."""

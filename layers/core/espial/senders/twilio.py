@@ -6,7 +6,6 @@ Source: Twilio's API reference (Messages resource, error and warning dictionary)
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -16,7 +15,7 @@ from espial.answers import Answer
 from espial.definitions.fields import https_url
 from espial.messages import Message
 from espial.senders import ApiSettings, Kind
-from espial.senders._by_http import HttpSender, Request, inside
+from espial.senders._by_http import HttpSender, Request, basic, inside
 
 
 class TwilioSettings(ApiSettings):
@@ -67,10 +66,9 @@ class Twilio(HttpSender):
         ]
         if settings.status_callback:
             form.append(("StatusCallback", with_key(settings.status_callback, message.send_key)))
-        proof = f"{settings.api_key_sid or settings.account_sid}:{self.secret('auth_token')}"
         kind = {
             "Content-Type": "application/x-www-form-urlencoded",
-            "Authorization": f"Basic {b64encode(proof.encode()).decode()}",
+            "Authorization": basic(settings.api_key_sid or settings.account_sid, self.secret("auth_token")),
         }
         return Request(f"/2010-04-01/Accounts/{settings.account_sid}/Messages.json", kind, urlencode(form).encode())
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 from espial.cli.simulators.braze import Reply
 from espial.cli.simulators.platform import Plug, Told, is_address
-from espial.cli.simulators.senders._tokens import granted, is_granted
+from espial.cli.simulators.senders._shared import granted, is_granted
 
 
 def _error(status: int, code: str, message: str) -> Reply:

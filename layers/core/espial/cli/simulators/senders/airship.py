@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from collections.abc import Mapping
 from typing import Any
 
 from espial.cli.simulators.braze import Reply
-from espial.cli.simulators.platform import Plug, Told, basic, is_address
+from espial.cli.simulators.platform import Plug, Told, is_address
+from espial.cli.simulators.senders._shared import by_anybody
 
 MOST_CATEGORIES, LONGEST_CATEGORY = 10, 64
 
 
 def _error(status: int, code: int, message: str) -> Reply:
     return Reply(status, {"ok": False, "error": message, "error_code": code})
-
-
-def _proven(told: Told, secrets: Mapping[str, str]) -> bool:
-    user = b64decode(told.headers.get("authorization", "").removeprefix("Basic ")).decode().partition(":")[0]
-    return bool(user) and basic(told, user, secrets["master_secret"])
 
 
 def _people(told: Told) -> list[Any]:
@@ -68,7 +62,7 @@ def _event(told: Told, known: str) -> dict[str, Any]:
 
 PLUG = Plug(
     path="/api/create-and-send",
-    proven=_proven,
+    proven=by_anybody("master_secret"),
     rules=(
         (
             lambda told: told.headers["accept"] == "application/vnd.urbanairship+json; version=3",

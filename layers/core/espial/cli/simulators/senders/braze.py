@@ -12,6 +12,7 @@ from typing import Any
 
 from espial.cli.simulators.braze import MOST_SENT, Reply
 from espial.cli.simulators.platform import Plug, Told, bearer, is_address, is_mailbox
+from espial.cli.simulators.senders._shared import is_finished
 
 _EXTRA = re.compile(r"\{% message_extras :key (\w+) :value (\S+) %\}")
 LONGEST_EXTRAS = 1000
@@ -72,7 +73,7 @@ def _is_liquid(told: Told) -> bool:
         return True
     email = told.said["messages"]["email"]
     texts = (_EXTRA.sub("", email["body"]), email.get("subject", ""), email.get("plaintext_body", ""))
-    return not any(re.search(r"\{[{%]", re.sub(r"\{\{ '\{' \}\}", "", one)) for one in texts)
+    return all(map(is_finished, texts))
 
 
 def _event(told: Told, known: str) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from espial.cli.simulators.braze import Reply
 from espial.cli.simulators.platform import Plug, Told, bearer, is_address, is_mailbox
+from espial.cli.simulators.senders._shared import is_finished
 
 
 def _error(status: int, message: str) -> Reply:
@@ -19,8 +19,7 @@ def _is_content(told: Told) -> bool:
     if said.get("transactional_message_id"):
         return isinstance(said["message_data"], dict)
     texts = (said["body"], said["subject"], said.get("body_plain", ""))
-    read = [re.search(r"\{[{%]", re.sub(r"\{\{ '\{' \}\}", "", one)) for one in texts]
-    return bool(said["body"] and said["subject"] and is_mailbox(said["from"])) and not any(read)
+    return all((said["body"], said["subject"], is_mailbox(said["from"]), *map(is_finished, texts)))
 
 
 def _are_headers(told: Told) -> bool:

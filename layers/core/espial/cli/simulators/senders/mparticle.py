@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from collections.abc import Mapping
 from typing import Any
 
 from espial.cli.simulators.braze import Reply
-from espial.cli.simulators.platform import Plug, Told, basic, is_address
+from espial.cli.simulators.platform import Plug, Told, is_address
+from espial.cli.simulators.senders._shared import by_anybody
 
 LONGEST_ATTRIBUTE = 4096
 
 
 def _error(status: int, message: str) -> Reply:
     return Reply(status, {"errors": [{"code": "BAD_REQUEST", "message": message}]})
-
-
-def _proven(told: Told, secrets: Mapping[str, str]) -> bool:
-    user = b64decode(told.headers.get("authorization", "").removeprefix("Basic ")).decode().partition(":")[0]
-    return bool(user) and basic(told, user, secrets["api_secret"])
 
 
 def _data(told: Told) -> Any:
@@ -40,7 +34,7 @@ def _event(told: Told, known: str) -> dict[str, Any]:
 
 PLUG = Plug(
     path="/v2/events",
-    proven=_proven,
+    proven=by_anybody("api_secret"),
     rules=(
         (
             lambda told: told.said["environment"] in ("production", "development"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from espial.cli.simulators.braze import Reply
 from espial.cli.simulators.platform import Plug, Told, is_address
-from espial.cli.simulators.senders._tokens import granted, is_granted
+from espial.cli.simulators.senders._shared import granted, is_granted
 
 LONGEST_KEY = 100
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from espial.cli.simulators.braze import Reply
 from espial.cli.simulators.platform import Plug, Told, basic
+from espial.cli.simulators.senders._shared import user_of
 
 LONGEST_BODY = 1600
 
@@ -21,7 +21,7 @@ def _error(status: int, code: int, message: str) -> Reply:
 
 def _proven(told: Told, secrets: Mapping[str, str]) -> bool:
     """By the account, or by one of its API keys."""
-    user = b64decode(told.headers.get("authorization", "").removeprefix("Basic ")).decode().partition(":")[0]
+    user = user_of(told)
     is_known = user == told.path.split("/")[3] or re.fullmatch(r"SK[0-9a-f]{32}", user)
     return bool(is_known) and basic(told, user, secrets["auth_token"])
 

@@ -1,13 +1,15 @@
-"""OAuth client credentials, as the platforms that want an access token hand them out."""
+"""What several platforms demand alike: access tokens, Basic credentials, texts that nothing is left to read in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from base64 import b64decode
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
 from espial.cli.simulators.braze import Reply
-from espial.cli.simulators.platform import Told
+from espial.cli.simulators.platform import Told, basic
 
 SECONDS = 1079
 
@@ -30,3 +32,18 @@ def granted(said: Mapping[str, Any] | None, secrets: Mapping[str, str]) -> Reply
 def is_granted(told: Told, secrets: Mapping[str, str]) -> bool:
     """Whether the request shows the token."""
     return told.headers.get("authorization") == f"Bearer {token_of(secrets)}"
+
+
+def user_of(told: Told) -> str:
+    """Who shows Basic credentials. Raises ValueError for what are none."""
+    return b64decode(told.headers.get("authorization", "").removeprefix("Basic ")).decode().partition(":")[0]
+
+
+def by_anybody(secret: str) -> Callable[[Told, Mapping[str, str]], bool]:
+    """Basic credentials of whatever account."""
+    return lambda told, secrets: user_of(told) != "" and basic(told, user_of(told), secrets[secret])
+
+
+def is_finished(text: str) -> bool:
+    """Whether there is no Liquid in it but braces to print."""
+    return not re.search(r"\{[{%]", re.sub(r"\{\{ '\{' \}\}", "", text))
