@@ -29,7 +29,7 @@ class Brevo(HttpSender):
     }
 
     def request(self, message: Message) -> Request:
-        """The key is written as a UUID. A name beyond ASCII that would need quotes is made to need none, lest it be lost."""
+        """The key is written as a UUID. A name beyond ASCII that needs quotes is lost: it is made to need none."""
         custom = orjson.dumps({"send_key": message.send_key}).decode()
         digits = message.send_key[-32:]
         key = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
