@@ -10,6 +10,7 @@ import pytest
 from espial import senders, sources
 from espial.deliveries import Arrival, Connection
 from espial.normalise import normalise
+from tests.contract import engagement
 from tests.contract.test_senders import ALL, World, _running
 from tests.unit.test_deliver import PROVIDER, TRIGGER
 from tests.unit.test_deliver import World as Sending
@@ -28,14 +29,14 @@ def _sending_by(platform: World) -> Sending:
 @pytest.mark.parametrize("name", EMAIL_SENDERS)
 def test_a_lost_answer_is_settled_by_what_the_platform_reports(name):
     """Or by asking again under the same key, where the platform takes one once."""
-    with _running(name) as platform:
+    with _running(engagement.MARKETING.get(name, name)) as platform:
         sending = _sending_by(platform)
         platform.platform.order("drop")
         first = sending.deliver(sending.abandons(1))
         idempotent = platform.sender().idempotent
         assert ("repeating_with_the_same_key" if idempotent else "outcome_unknown") == first.reason
         [(known, told)] = platform.platform.messages
-        assert ["c1@example.com"] == platform.platform.plug.to(told)
+        assert platform.platform.plug.to(told) in (["c1@example.com"], ["c-1"])
         if not idempotent:
             _reported(sending, name, platform.platform.plug.event(told, known))
         sending.drain([])
@@ -55,7 +56,7 @@ def _reported(sending: Sending, name: str, item: Any) -> None:
 @pytest.mark.parametrize("name", ASKED_ONCE)
 def test_a_silent_platform_is_not_asked_twice(name):
     """Without its events the trigger's word holds: nobody is sent the same mail again unless it says so."""
-    with _running(name) as platform:
+    with _running(engagement.MARKETING.get(name, name)) as platform:
         sending = _sending_by(platform)
         platform.platform.order("reset")
         sending.drain([sending.abandons(1)])
@@ -66,7 +67,7 @@ def test_a_silent_platform_is_not_asked_twice(name):
 def test_marketing_mail_has_its_way_out_on_every_platform():
     """RFC 8058: both headers, with the message's key in the link."""
     for name in EMAIL_SENDERS:
-        with _running(name) as platform:
+        with _running(engagement.MARKETING.get(name, name)) as platform:
             sending = _sending_by(platform)
             sending.drain([sending.abandons(1)])
             [(_, told)] = platform.platform.messages

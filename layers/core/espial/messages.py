@@ -20,6 +20,8 @@ class Message:
 
     Or a text message (`channel` is `sms`): `to` is a number (see `phone`), `from_` a number or a sender's name, and
     it has a `text` and tags, nothing else.
+
+    `external_id` is how the shop's own systems name the recipient, for platforms that know people by it.
     """
 
     to: str
@@ -33,6 +35,7 @@ class Message:
     headers: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     channel: str = "email"
+    external_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,12 @@ def is_ours(key: object) -> bool:
     """Whether a platform's event that carries it is about a message of ours, sent under this key."""
     return type(key) is str and _OURS.fullmatch(key) is not None
 
+
+OWN_KEY = "own_key"
+"""The property of an event that is evidence of a message of ours, whose reports are tied together by another key."""
+
+KEY_HEADER = "X-Espial-Send-Key"
+"""The header that carries the send key where nothing else of a message does."""
 
 _NOTIFICATION = re.compile(r"n-[0-9a-f]{32}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -165,6 +166,11 @@ _QUOTED = re.compile(r"[\"(),.:;<>@\[\\\]]+")
 def unquoted(name: str) -> str:
     """A display name without the signs for which it would have to stand in quotes."""
     return " ".join(_QUOTED.sub(" ", name).split())
+
+
+def basic(user: str, password: str) -> str:
+    """Basic credentials."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}

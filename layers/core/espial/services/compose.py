@@ -54,6 +54,7 @@ def compose(
         send_key=key,
         headers=headers,
         tags=tags,
+        external_id=view.external_id or "",
     )
 
 

@@ -36,7 +36,7 @@ from typing import Any, Literal, NamedTuple
 from espial import own_events
 from espial.errors import OutcomeUnknown, Refused, TryAgain
 from espial.events import PersonKey
-from espial.messages import Message, Receipt, check, send_key
+from espial.messages import OWN_KEY, Message, Receipt, check, send_key
 from espial.messages import recipient as destined
 from espial.people import PersonView
 from espial.ports import (
@@ -394,6 +394,7 @@ def _run_in(view: PersonView, occasion: Occasion) -> Run | None:
 def evidence(view: PersonView, key: str) -> Receipt | None:
     """The provider's own word, in the person's events, that it took the message of this send key."""
     for event in view.events:
-        if event.send_key == key and event.type in EVIDENCE:
+        said = event.send_key == key and event.type in EVIDENCE
+        if said or event.properties.get(OWN_KEY) == key:
             return Receipt(provider=event.platform, provider_message_id=event.message_id or "", at=event.occurred_at)
     return None
