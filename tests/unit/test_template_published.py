@@ -136,7 +136,7 @@ def test_nothing_applied_yet_is_a_matter_of_time(world):
 
 def test_who_is_in_flight_reads_what_was_published_then(world):
     """Goal 47: trigger and template of the version the run began under, read once; its status is today's."""
-    store, published, now = world
+    store, published, _ = world
     store.past["0"] = {
         "version": "0",
         "triggers": {"cart": {**TRIGGER, "wait": "2h"}},
