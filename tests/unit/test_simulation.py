@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from typer.testing import CliRunner
 
 from espial.cli.app import app
 from espial.errors import InvalidDefinition
-from espial.events import Cart, Commerce, Product, encode
+from espial.events import BEHAVIOUR_KEYS, Cart, Commerce, Event, Product, encode, home_key
+from espial.normalise import Recordable
 from espial.services import trigger_report
 from espial.services.trigger_report import Place
 from espial.simulation import report
 from espial.simulation.shoppers import Model, made_up, read_events, read_people
 from espial.simulation.world import World
+from espial.stores.people_table import DecisionsTable, PeopleTable, RunsTable
 from espial.vocabulary import EventType
 from local.cloud import ROOT
-from tests.simulation import a_trigger, agrees, at, cart, order
+from tests.simulation import MemoryEvents, MemoryTable, a_trigger, agrees, at, cart, order
 from tests.travel import PROVIDER, a_template
 
 START = datetime(2026, 3, 20, tzinfo=UTC)  # clocks are set in these weeks
@@ -128,6 +131,49 @@ def test_a_stack_is_reported_as_a_simulation_is():
     assert all(row.balanced for row in found.rows.values())
     assert simulated.goals == found.goals
     assert [] == trigger_report.report(SINGLE, store, store).goals
+
+
+class Tables(World):
+    """The same world over the stores of production, on a table in memory."""
+
+    def __init__(self, *triggers: Any, **about: Any) -> None:
+        super().__init__(triggers, **about)
+        table = MemoryTable()
+        stores: dict[str, Any] = {
+            "people": PeopleTable(table, "events"),
+            "runs": RunsTable(table, "events"),
+            "decisions": DecisionsTable(table, "events"),
+            "events": MemoryEvents(table),
+        }
+        self.stored = stores["events"]
+        self.runner = replace(self.runner, **stores)
+        self.deliverer = replace(self.deliverer, **stores)
+
+    def _handle(self, event: Event) -> Any:
+        self.stored.add([Recordable(event, encode(event), home_key(event, BEHAVIOUR_KEYS))])
+        return super()._handle(event)
+
+    def own(self) -> list[Event]:
+        return [event for event in self.stored.added if event.platform == "espial"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_memory_and_the_stores_of_production_come_to_the_same(seed):
+    """Two people, two weeks, all three triggers: the same mails and the same of our own events, in every detail."""
+    model = Model(made_up(2, str(seed), CONSENTS), str(seed))
+    events = list(model.life(START, 14))
+    about: dict[str, Any] = {
+        "providers": {"ses": PROVIDER},
+        "templates": {"cart-reminder": a_template("cart-reminder")},
+        "now": START,
+    }
+    memory, tables = World((SERIES, SINGLE, ONCE), **about), Tables(SERIES, SINGLE, ONCE, **about)
+    for world in (memory, tables):
+        world.live(events, START + timedelta(days=20))
+    assert memory.outbox.taken == tables.outbox.taken
+    assert memory.people.own == tables.own()
+    assert memory.tally == tables.tally
 
 
 # the command --------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def simulate(
         providers={name: provider.published() for name, provider in definitions.providers.items()},
         templates=definitions.templates,
         now=first,
-        **({} if events else {"reacts": model.reacts}),
+        reacts=None if events else model.reacts,
     )
     lives = (*(introduced(one, first) for one in folk), *given) if events else model.life(first, days)
     world.live(lives, first + timedelta(days=days))
