@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,14 +17,17 @@ from typer.testing import CliRunner
 
 from espial.cli.app import app
 from espial.errors import InvalidDefinition
-from espial.events import Cart, Commerce, Product, encode
+from espial.events import BEHAVIOUR_KEYS, Cart, Commerce, Event, Product, encode, home_key
+from espial.normalise import Recordable
+from espial.services import trigger_report
+from espial.services.trigger_report import Place
 from espial.simulation import report
-from espial.simulation.report import Place
 from espial.simulation.shoppers import Model, made_up, read_events, read_people
 from espial.simulation.world import World
+from espial.stores.people_table import DecisionsTable, PeopleTable, RunsTable
 from espial.vocabulary import EventType
 from local.cloud import ROOT
-from tests.simulation import a_trigger, agrees, at, cart, order
+from tests.simulation import MemoryEvents, MemoryTable, a_trigger, agrees, at, cart, order
 from tests.travel import PROVIDER, a_template
 
 START = datetime(2026, 3, 20, tzinfo=UTC)  # clocks are set in these weeks
@@ -57,7 +62,7 @@ def a_month(seed="0", shoppers=60, triggers=(SERIES, SINGLE, ONCE), days=30) -> 
 
 
 def told(world: World) -> str:
-    return json.dumps([report.plain(report.rows(world), report.measured(world)), list(report.messages(world))])
+    return json.dumps([report.report(world).plain(), list(report.messages(world))])
 
 
 @settings(max_examples=8, deadline=None)
@@ -65,7 +70,7 @@ def told(world: World) -> str:
 def test_sends_and_skips_are_the_entries(seed):
     """Goal 51: of everybody who entered a stage, what became of them is known, once, and every message is one row's."""
     world = a_month(str(seed), shoppers=25)
-    rows = report.rows(world)
+    rows = report.report(world).rows
     assert all(row.balanced for row in rows.values()), rows
     assert len(world.outbox.taken) == sum(row.sent for row in rows.values()) == len(list(report.messages(world)))
     assert {"series", "single", "once"} == {place.trigger for place in rows}
@@ -80,12 +85,12 @@ def test_the_same_seed_gives_the_same_month():
 def test_who_is_held_out_gets_nothing_and_counts_in_the_goal():
     """Of the same month, one arm only skips."""
     world = a_month()
-    rows = report.rows(world)
+    rows = report.report(world).rows
     held_out = [row for place, row in rows.items() if place.variant == "held_out"]
     assert held_out
     assert 0 == sum(row.sent for row in held_out)
     assert sum(row.skipped["held_out"] for row in held_out)
-    arms = [one.arm for one in report.measured(world)]
+    arms = [one.arm for one in report.report(world).goals]
     assert ["bold", "plain", "held_out"] == [arm.name for arm in arms]
     assert all(arm.entered >= arm.converted > 0 for arm in arms[:2])
     assert all((arm.revenue > 0) == (arm.converted > 0) for arm in arms)
@@ -112,6 +117,63 @@ def test_people_shop_as_the_model_says():
     assert 0.28 < len(carts) / visits < 0.32
     assert 0.36 < kinds[EventType.ORDER_COMPLETED] / len(carts) < 0.43
     assert 0.03 < sum(not cart.items for cart in edits) / len(carts) < 0.07
+
+
+def test_a_stack_is_reported_as_a_simulation_is():
+    """From our own events and the people they are about: what was sent and skipped, and the goal, are the same."""
+    world = a_month()
+    store: Any = world.people
+    simulated, found = report.report(world), trigger_report.report(SERIES, store, store)
+    of_series = {place: row for place, row in simulated.rows.items() if place.trigger == "series"}
+    assert {place: (row.sent, row.skipped, row.exited) for place, row in of_series.items()} == {
+        place: (row.sent, row.skipped, row.exited) for place, row in found.rows.items()
+    }
+    assert all(row.balanced for row in found.rows.values())
+    assert simulated.goals == found.goals
+    assert [] == trigger_report.report(SINGLE, store, store).goals
+
+
+class Tables(World):
+    """The same world over the stores of production, on a table in memory."""
+
+    def __init__(self, *triggers: Any, **about: Any) -> None:
+        super().__init__(triggers, **about)
+        table = MemoryTable()
+        stores: dict[str, Any] = {
+            "people": PeopleTable(table, "events"),
+            "runs": RunsTable(table, "events"),
+            "decisions": DecisionsTable(table, "events"),
+            "events": MemoryEvents(table),
+        }
+        self.stored = stores["events"]
+        self.runner = replace(self.runner, **stores)
+        self.deliverer = replace(self.deliverer, **stores)
+
+    def _handle(self, event: Event) -> Any:
+        self.stored.add([Recordable(event, encode(event), home_key(event, BEHAVIOUR_KEYS))])
+        return super()._handle(event)
+
+    def own(self) -> list[Event]:
+        return [event for event in self.stored.added if event.platform == "espial"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_memory_and_the_stores_of_production_come_to_the_same(seed):
+    """Two people, two weeks, all three triggers: the same mails and the same of our own events, in every detail."""
+    model = Model(made_up(2, str(seed), CONSENTS), str(seed))
+    events = list(model.life(START, 14))
+    about: dict[str, Any] = {
+        "providers": {"ses": PROVIDER},
+        "templates": {"cart-reminder": a_template("cart-reminder")},
+        "now": START,
+    }
+    memory, tables = World((SERIES, SINGLE, ONCE), **about), Tables(SERIES, SINGLE, ONCE, **about)
+    for world in (memory, tables):
+        world.live(events, START + timedelta(days=20))
+    assert memory.outbox.taken == tables.outbox.taken
+    assert memory.people.own == tables.own()
+    assert memory.tally == tables.tally
 
 
 # the command --------------------------------------------------------------------------------------------------------
@@ -199,7 +261,7 @@ def test_a_bad_line_is_named():
 
 def test_a_row_that_lost_somebody_is_not_balanced():
     """The check itself can fail."""
-    row = report.rows(a_month(shoppers=10))[Place("once", 0, "")]
+    row = report.report(a_month(shoppers=10)).rows[Place("once", 0, "")]
     assert row.balanced
     row.sent += 1
     assert not row.balanced

@@ -102,6 +102,10 @@ class EventStore(Protocol):
         """Every event of a campaign or journey, by id or name, in no order. Reads the whole store: for people."""
         ...
 
+    def of_trigger(self, name: str) -> Iterator[Event]:
+        """Our own events of a trigger, in no order. Reads the whole store: for people."""
+        ...
+
 
 class RawArchive(Protocol):
     """Every delivery kept whole: one compressed object per recorded batch."""

@@ -31,6 +31,7 @@ from espial.cli import (
     templates,
     timeline,
     travel,
+    triggers,
 )
 from espial.cli.output import complain
 from espial.cli.stack import Stack
@@ -106,6 +107,7 @@ app.command("send-sample")(sample.send_sample)
 app.command("local-secrets")(secrets.local_secrets)
 app.command("simulate-platform")(simulate.simulate_platform)
 app.command("simulate")(travel.simulate)
+app.add_typer(triggers.app, name="triggers")
 app.add_typer(exports.app, name="exports")
 app.add_typer(feeds.app, name="feeds")
 app.command("cdp-load")(cdp.cdp_load)

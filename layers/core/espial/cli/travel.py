@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from espial.cli.output import dump, say, table
+from espial.cli.output import dump, say
 from espial.cli.stack import Failed
+from espial.cli.triggers import show
 from espial.definitions import load
 from espial.definitions.load import Definitions
 from espial.simulation import report
-from espial.simulation.report import Measured, Place, Row
 from espial.simulation.shoppers import Model, introduced, made_up, read_events, read_people
 from espial.simulation.world import World
 from espial.triggers.definition import Trigger
@@ -62,18 +62,18 @@ def simulate(
         providers={name: provider.published() for name, provider in definitions.providers.items()},
         templates=definitions.templates,
         now=first,
-        **({} if events else {"reacts": model.reacts}),
+        reacts=None if events else model.reacts,
     )
     lives = (*(introduced(one, first) for one in folk), *given) if events else model.life(first, days)
     world.live(lives, first + timedelta(days=days))
     if messages:
         lines = (json.dumps(message, ensure_ascii=False) + "\n" for message in report.messages(world))
         messages.write_text("".join(lines), encoding="utf-8")
-    found, goals = report.rows(world), report.measured(world)
+    found = report.report(world)
     if as_json:
-        dump(report.plain(found, goals))
+        dump(found.plain())
         return
-    _show(found, goals)
+    show(found)
     say(f"{days} days from {first:%Y-%m-%d %H:%M}, {len(folk)} people: {len(world.outbox.taken)} messages")
 
 
@@ -93,36 +93,3 @@ def _consents(triggers: Sequence[Trigger]) -> list[str]:
     """What the triggers ask people to have agreed to."""
     asked = {f"{one.consent.channel}/{one.consent.topic}" for one in triggers if one.consent}
     return sorted(asked)
-
-
-def _show(found: Mapping[Place, Row], goals: Sequence[Measured]) -> None:
-    if not found:
-        say("no trigger began anything")
-        return
-    rows = [line for place, row in found.items() for line in _row(place, row)]
-    table(("trigger", "stage", "what became of them", "number", "share"), rows, whole=2)
-    if goals:
-        say("")
-        table(("goal of", "arm", "entered", "converted", "revenue", "lift (95 %)"), map(_goal, goals), whole=2)
-
-
-def _row(place: Place, row: Row) -> Iterator[tuple[str, ...]]:
-    name = f"{place.trigger}, {place.variant}" if place.variant else place.trigger
-    yield name, str(place.stage + 1), "entered", str(row.entered), ""
-    outcomes = {
-        "sent": row.sent,
-        **{f"exited: {reason}": count for reason, count in row.exited.most_common()},
-        **{f"skipped: {reason}": count for reason, count in row.skipped.most_common()},
-        "replaced by a newer event": row.replaced,
-        "still waiting": row.waiting,
-    }
-    for what, count in outcomes.items():
-        if count or what == "sent":
-            yield "", "", f"  {what}", str(count), f"{count / row.entered:.1%}"
-
-
-def _goal(one: Measured) -> tuple[str, ...]:
-    arm, lift = one.arm, one.lift
-    said = f"{lift.value:+.1%} ({lift.low:+.1%} to {lift.high:+.1%})" if lift else ""
-    rate = f"{arm.converted} ({arm.rate:.1%})"
-    return one.trigger, arm.name or "all", str(arm.entered), rate, f"{arm.revenue:,.2f}", said

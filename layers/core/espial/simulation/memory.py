@@ -53,6 +53,10 @@ class MemoryPeople:
         del transport, expires_days
         return [self.record(record.event) for record in records]
 
+    def of_trigger(self, name: str) -> Iterator[Event]:
+        """See `ports.EventStore.of_trigger`."""
+        return (event for event in self.own if event.properties["trigger"] == name)
+
     def record(self, event: Event) -> Recorded:
         """One event, once."""
         if event.event_id in self._known:

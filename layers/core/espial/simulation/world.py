@@ -22,10 +22,6 @@ class _Timer(NamedTuple):
     message: dict[str, Any]
 
 
-def _in_no_way(_sent: Event) -> Iterable[Event]:
-    return ()
-
-
 class World:
     """One stack in memory. `happens` is an event, `until` lets time pass; `outbox.taken` is what went out.
 
@@ -39,7 +35,7 @@ class World:
         providers: Mapping[str, Mapping[str, Any]],
         templates: Mapping[str, Mapping[str, Any]],
         now: datetime,
-        reacts: Callable[[Event], Iterable[Event]] = _in_no_way,
+        reacts: Callable[[Event], Iterable[Event]] | None = None,
     ) -> None:
         self.now = now
         self.people = MemoryPeople()
@@ -107,7 +103,7 @@ class World:
         """send_message gets a message from the SendQueue; the person may react to what it sends."""
         taken = len(self.outbox.taken)
         outcome = self.deliverer.deliver(message)
-        if len(self.outbox.taken) > taken:
+        if self.reacts is not None and len(self.outbox.taken) > taken:
             for event in self.reacts(self.people.own[-1]):
                 self.expect(event)
         return outcome
