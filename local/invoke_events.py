@@ -205,6 +205,7 @@ def events() -> dict[str, dict[str, Any]]:
         ),
         "serve_notifications/description": http_event("/ctrlPaintLiteral.wsdl", "", method="GET"),
         "serve_notifications/login": http_event("/_bus/request.soap", LOGIN),
+        "serve_pages/cut-off": http_event("/u/WyJpZDp.cut", "", method="GET"),
         "route_notifications/carts": _sqs("notify", *((_bus(one), {}) for one in carts.recordables)),
         "send_notifications/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "send_notifications/shop-events": _sqs("outgoing", ("shop-events", {})),

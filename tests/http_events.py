@@ -11,6 +11,7 @@ ROUTES = {
     "v1": "ANY /v1/{proxy+}",
     "timeline": "GET /timeline/{person+}",
     "onboarding": "POST /onboarding/{name}",
+    **dict.fromkeys(("u", "c", "o"), "ANY /{page}/{token}"),
     "pull": "ANY /pull/{proxy+}",
     "_bus": "ANY /_bus/request.soap",
     "ctrlPaint.wsdl": "GET /ctrlPaint.wsdl",
@@ -31,6 +32,8 @@ def http_event(
     parts = path.strip("/").split("/")
     if parts[0] == "in":
         parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
+    elif parts[0] in ("u", "c", "o"):
+        parameters = dict(zip(("page", "token"), parts, strict=True))
     elif "{" not in ROUTES[parts[0]]:
         parameters = {}
     else:

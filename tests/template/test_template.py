@@ -221,6 +221,7 @@ TABLE_CALLS = {
         *("GetItem", "PutItem", "UpdateItem"),  # the ledger
     },
     "ServeApiFunction": {"Query"},  # events, and who is who
+    "ServePagesFunction": {"Query"},  # what a reader agreed to
     "ServeNotificationsFunction": {  # all of NotificationsTable
         *("BatchGetItem", "BatchWriteItem", "PartiQLUpdate", "PutItem", "Query", "UpdateItem"),  # what waits; evidence
         *("DeleteItem", "GetItem"),  # logins, and batches that are out

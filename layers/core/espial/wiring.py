@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from espial.feeds.definition import Sink as FeedSink
     from espial.feeds.files import Sink
     from espial.ledger import Ledger
+    from espial.mail_links import MailLinks
     from espial.onboarding.definition import OnboardingDefinition
     from espial.ports import (
         Claims,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from espial.services.route_notifications import Router
     from espial.services.run_triggers import TriggerRunner
     from espial.services.serve_destination import Worker
+    from espial.services.serve_pages import Pages
     from espial.services.split_export import Splitter
     from espial.services.write_feed import FeedWriter
     from espial.settings import (
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
         SendNotificationsSettings,
         ServeApiSettings,
         ServeNotificationsSettings,
+        ServePagesSettings,
         SplitExportSettings,
         SweepExportsSettings,
         WaitSettings,
@@ -415,6 +418,33 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
         events=events_table(settings.events_table),
         published=published(settings.store_bucket),
         sender=lambda name, found: sender(name, json.dumps(found, sort_keys=True)),
+        clock=lambda: datetime.now(UTC),
+        links=lambda: mail_links(settings.store_bucket, settings.pages_url),
+    )
+
+
+def mail_links(store_bucket: str, pages_url: str) -> MailLinks | None:
+    """Makes links to our own pages; None where no connection holds a secret to sign them with. Raises TryAgain."""
+    from espial.mail_links import PLATFORM, MailLinks
+
+    known = connections(store_bucket)
+    for connection in known.of_platform(PLATFORM):
+        return MailLinks(connection.public_url or pages_url, known.secrets(connection)[0])
+    return None
+
+
+@cache
+def pages(settings: ServePagesSettings) -> Pages:
+    """What readers of our mails ask for."""
+    from datetime import UTC, datetime
+
+    from espial.services.serve_pages import Pages
+    from espial.stores.delivery_queue import SqsDeliveryQueue
+
+    return Pages(
+        connections=connections(settings.store_bucket),
+        queue=SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket),
+        people=people(settings.events_table),
         clock=lambda: datetime.now(UTC),
     )
 

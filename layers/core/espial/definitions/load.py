@@ -16,6 +16,7 @@ from espial.definitions.problems import meant, problems_of
 from espial.definitions.reading import Document
 from espial.errors import InvalidDefinition
 from espial.feeds.definition import FeedDefinition, LayoutDefinition, built_in
+from espial.mail_links import PLATFORM as PAGES
 from espial.notifications.definition import DestinationDefinition, rivals
 from espial.onboarding.definition import OnboardingDefinition
 from espial.own_events import PLATFORM as OURS
@@ -213,7 +214,8 @@ class _Loading:
                     self.problems.append(document.problem(("send", noun), what))
             template = definitions.templates.get(trigger.send.template)
             if template is not None and template["category"] == "marketing":
-                self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider))
+                pages = any(one.platform == PAGES and one.enabled for one in definitions.connections.values())
+                self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider), pages=pages)
         self._check_series(definitions)
         for name, feed in definitions.feeds.items():
             self._check_feed(self.documents["feeds", name], feed, definitions)
@@ -280,14 +282,19 @@ class _Loading:
                 what = f"{', '.join(map(repr, names))} are of one account: give them one name"
                 self.problems.append(document.problem(("systems",), what))
 
-    def _check_marketing(self, document: Document, trigger: Trigger, provider: ProviderDefinition | None) -> None:
+    def _check_marketing(
+        self, document: Document, trigger: Trigger, provider: ProviderDefinition | None, *, pages: bool
+    ) -> None:
         """Marketing mail without consent, or without a way out, must not wait for the first recipient to be noticed."""
         template = f"template {trigger.send.template} is marketing"
         if trigger.consent is None:
             what = f"is missing: {template}, so name what people agreed to, or make the template transactional"
             self.problems.append(document.problem(("consent",), what))
-        if provider is not None and provider.unsubscribe_url is None:
-            what = f"provider {provider.name} has no unsubscribe_url, and {template}"
+        if provider is not None and provider.unsubscribe_url is None and not pages:
+            what = (
+                f"provider {provider.name} has no unsubscribe_url, and {template}: "
+                f"name a page of yours, or apply a connection of platform {PAGES} to use ours"
+            )
             self.problems.append(document.problem(("send", "provider"), what))
 
 

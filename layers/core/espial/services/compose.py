@@ -12,9 +12,12 @@ from typing import Any
 import msgspec
 
 from espial.errors import Refused
+from espial.events import PersonKey
+from espial.mail_links import MailLinks, Reader
 from espial.messages import Message, mailbox
 from espial.people import PersonView
 from espial.templates.render import render
+from espial.triggers.definition import Trigger
 from espial.triggers.run import Run
 
 
@@ -26,10 +29,16 @@ def compose(
     key: str,
     provider: Mapping[str, Any],
     template: Mapping[str, Any],
+    links: MailLinks | None = None,
     now: datetime,
 ) -> Message:
-    """The run's mail under its send key, rendered. Raises Refused with the reason it cannot be made."""
+    """The run's mail under its send key, rendered. Raises Refused with the reason it cannot be made.
+
+    `links` leads to our own pages, for providers that name none of theirs.
+    """
     unsubscribe = str(provider.get("unsubscribe_url") or "").replace("{message}", key)
+    if links is not None and not unsubscribe:
+        unsubscribe = links.unsubscribe()
     headers: Mapping[str, str] = {}
     if template["category"] == "marketing":
         if not unsubscribe:
@@ -48,6 +57,19 @@ def compose(
         headers=headers,
         tags={"trigger": run.trigger, "template": template["name"]},
     )
+
+
+def reader(trigger: Trigger, run: Run, view: PersonView, to: str, key: str) -> Reader:
+    """Whom the mail's links name: the run's person, and the address where it is known to be theirs.
+
+    An address that only the event named (a friend's, say) must not be tied to the person by a click. A platform's
+    contact id means nothing elsewhere: there the address is all there is.
+    """
+    address = to.lower()
+    theirs = str(view.attributes.get("email", "")).lower() == address or PersonKey("email", address) in view.keys
+    known = theirs or PersonKey.parse(run.person).kind == "contact"
+    topic = trigger.consent.topic if trigger.consent else ""
+    return Reader(run.person, address if known else "", key, trigger.channel, topic)
 
 
 def one_click(url: str) -> dict[str, str]:

@@ -33,6 +33,7 @@ from typing import Any, Literal, NamedTuple
 from espial import own_events
 from espial.errors import OutcomeUnknown, Refused, TryAgain
 from espial.events import PersonKey
+from espial.mail_links import MailLinks
 from espial.messages import Message, Receipt, address, check, send_key
 from espial.people import PersonView
 from espial.ports import (
@@ -51,7 +52,7 @@ from espial.ports import (
     Timers,
     Unsettled,
 )
-from espial.services.compose import compose
+from espial.services.compose import compose, reader
 from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, recipient
 from espial.triggers.definition import Trigger
@@ -131,7 +132,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliverer:
-    """The ports of this use-case. `sender` opens a provider by its published settings."""
+    """The ports of this use-case. `sender` opens a provider by its published settings.
+
+    `links` makes links to our own pages, where there are any.
+    """
 
     people: People
     runs: Runs
@@ -142,6 +146,7 @@ class Deliverer:
     published: Published
     sender: Callable[[str, Mapping[str, Any]], Sender]
     clock: Callable[[], datetime]
+    links: Callable[[], MailLinks | None] = lambda: None
     window: timedelta = field(default=RECONCILE_WINDOW)
 
     def deliver(self, request: Mapping[str, Any]) -> Outcome:
@@ -213,7 +218,11 @@ class Deliverer:
         compiled = self.published.template(trigger.send.template)
         now = self.clock()
         to = address(recipient(trigger, run, view, now) or "")
-        mail = compose(run, view, to, key=Occasion.of(run).send_key, provider=settings, template=compiled, now=now)
+        key = Occasion.of(run).send_key
+        links = self.links()
+        if links is not None:
+            links = links.to(reader(trigger, run, view, to, key))
+        mail = compose(run, view, to, key=key, provider=settings, template=compiled, links=links, now=now)
         check(mail, sender.features)
         return sender, mail
 
