@@ -47,11 +47,15 @@ NOBODY = Reader("", "", "")
 
 @dataclass(frozen=True, slots=True)
 class MailLinks:
-    """Makes the links of one mail. `base` is where the pages are served, without a slash at its end."""
+    """Makes the links of one mail. `base` is where the pages are served, without a slash at its end.
+
+    `hosts` may be led to beside those that a template spells out.
+    """
 
     base: str
     secret: bytes
     reader: Reader = NOBODY
+    hosts: frozenset[str] = frozenset()
 
     def to(self, reader: Reader) -> MailLinks:
         """The links of a mail to that reader."""

@@ -429,7 +429,8 @@ def mail_links(store_bucket: str, pages_url: str) -> MailLinks | None:
 
     known = connections(store_bucket)
     for connection in known.of_platform(PLATFORM):
-        return MailLinks(connection.public_url or pages_url, known.secrets(connection)[0])
+        hosts = frozenset(connection.settings.get("hosts", ()))
+        return MailLinks(connection.public_url or pages_url, known.secrets(connection)[0], hosts=hosts)
     return None
 
 

@@ -203,6 +203,7 @@ class _Loading:
         """What one file says of another: a trigger's template and provider must exist, and suit each other and it."""
         templates = [path.name for path in (self.root / "templates").glob("*") if not _ignored(path)]
         providers = [name for kind, name in self.documents if kind == "providers"]
+        pages = any(one.platform == PAGES and one.enabled for one in definitions.connections.values())
         for name, trigger in definitions.triggers.items():
             document = self.documents["triggers", name]
             for noun, value, known in (
@@ -213,8 +214,10 @@ class _Loading:
                     what = f"no {noun} named {value!r}{meant(value, known)}"
                     self.problems.append(document.problem(("send", noun), what))
             template = definitions.templates.get(trigger.send.template)
+            if trigger.send.track and not pages:
+                what = f"needs a connection of platform {PAGES}, whose secret signs the links"
+                self.problems.append(document.problem(("send", "track"), what))
             if template is not None and template["category"] == "marketing":
-                pages = any(one.platform == PAGES and one.enabled for one in definitions.connections.values())
                 self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider), pages=pages)
         self._check_series(definitions)
         for name, feed in definitions.feeds.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from email.utils import parseaddr
 from functools import lru_cache
@@ -17,6 +17,7 @@ from espial.mail_links import MailLinks, Reader
 from espial.messages import Message, mailbox
 from espial.people import PersonView
 from espial.templates.render import render
+from espial.templates.tracked import hosts_in, may_track, tracked
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run
 
@@ -30,11 +31,13 @@ def compose(
     provider: Mapping[str, Any],
     template: Mapping[str, Any],
     links: MailLinks | None = None,
+    track: Collection[str] = (),
     now: datetime,
 ) -> Message:
     """The run's mail under its send key, rendered. Raises Refused with the reason it cannot be made.
 
-    `links` leads to our own pages, for providers that name none of theirs.
+    `links` leads to our own pages, for providers that name none of theirs. `track` (`links`, `opens`) goes by way of
+    them too, where the person lets us.
     """
     unsubscribe = str(provider.get("unsubscribe_url") or "").replace("{message}", key)
     if links is not None and not unsubscribe:
@@ -45,13 +48,17 @@ def compose(
             raise Refused("no_unsubscribe_url", provider["name"])
         headers = one_click(unsubscribe)
     rendered = render(template, context(run, view, unsubscribe_url=unsubscribe, now=now))
+    html = rendered.html
+    if links is not None and track and may_track(view):
+        hosts = hosts_in(template["html"]) | links.hosts
+        html = tracked(html, links, what=track, hosts=hosts, keep={unsubscribe})
     name, sender = parseaddr(provider["from"])
     return Message(
         to=to,
         from_=mailbox(rendered.from_name or name, sender),
         reply_to=provider.get("reply_to", ""),
         subject=rendered.subject,
-        html=rendered.html,
+        html=html,
         text=rendered.text,
         send_key=key,
         headers=headers,

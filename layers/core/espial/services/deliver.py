@@ -222,7 +222,8 @@ class Deliverer:
         links = self.links()
         if links is not None:
             links = links.to(reader(trigger, run, view, to, key))
-        mail = compose(run, view, to, key=key, provider=settings, template=compiled, links=links, now=now)
+        track = trigger.send.track
+        mail = compose(run, view, to, key=key, provider=settings, template=compiled, links=links, track=track, now=now)
         check(mail, sender.features)
         return sender, mail
 

@@ -6,6 +6,7 @@ connection with the secret that signs the links.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ EVENT_TYPES: Mapping[str, EventType] = {
     "subscribed": EventType.SUBSCRIBED,
 }
 MOST_TOPICS = 50
+_HOST = re.compile(r"[a-z0-9.-]+(:\d+)?")
 
 
 def split(delivery: RawDelivery) -> list[Item]:
@@ -75,6 +77,9 @@ def _configured(settings: Mapping[str, Any]) -> Source:
         raise ValueError("topics: must map each topic to the title that readers see")
     if len(topics) > MOST_TOPICS:
         raise ValueError(f"topics: at most {MOST_TOPICS}")
+    hosts = settings.get("hosts", [])
+    if not isinstance(hosts, list) or not all(isinstance(one, str) and _HOST.fullmatch(one) for one in hosts):
+        raise ValueError("hosts: must be a list of host names such as `shop.example.com`")
     if not isinstance(settings.get("sender", ""), str):
         raise ValueError("sender: must be the name that readers know")  # noqa: TRY004  settings raise ValueError
     return SOURCE
@@ -105,6 +110,7 @@ SOURCE: Source = Source(
         answers="The pages put what readers do on the queue themselves; nobody needs to post.",
         notes=(
             "A GET of a preference page changes nothing: scanners may follow every link.",
+            "Links are tracked to hosts that the template spells out, and to those listed under the setting `hosts`.",
             "A click or open is marked as a machine's by the same rules as any platform's.",
             "Whoever was mailed under a platform's contact id alone is named by the address.",
         ),

@@ -119,12 +119,14 @@ class Send(_Model):
 
     unknown_outcome   what to do when nobody can tell whether the provider took it and its events stay silent:
                       `skip` risks that the person gets none, `resend` that they get two
+    track             `links`, `opens`: what readers do is told by our own links, unless the person refused tracking
     """
 
     provider: Name
     template: Name
     to: Expression = "person.email"
     unknown_outcome: Literal["skip", "resend"] = "skip"
+    track: tuple[Literal["links", "opens"], ...] = ()
 
 
 class Trigger(_Model):
