@@ -47,6 +47,7 @@ def app(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "SEND_QUEUE_ARN": "arn:aws:sqs:eu-west-1:000000000000:send", "SCHEDULE_GROUP": "waits",
         "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/waits", "SHORT_WAIT_SECONDS": "900",
         "SEND_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:000000000000:send-dead", "PAGES_URL": "https://pages.example.com",
+        "CATALOGUE_TABLE": "catalogues",
     }  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

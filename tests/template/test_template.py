@@ -247,7 +247,7 @@ TABLE_CALLS = {
     },
     "SendMessageFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),
-        *("GetItem", "PutItem", "Query", "UpdateItem"),
+        *("GetItem", "PutItem", "Query", "UpdateItem"),  # and GetItem, BatchGetItem of CatalogueTable
     },
 }
 """What the stores behind each function ask of the table; the local cloud grants everything and would not notice."""

@@ -189,3 +189,17 @@ def test_what_every_mail_knows_need_not_be_declared(tmp_path):
     """`now` and `unsubscribe_url` are always there."""
     body = mjml(SECTION.format("".join(f"{{{{ {name} }}}}" for name in ALWAYS_KNOWN)))
     assert "transactional" == compile_template(folder(tmp_path, body_mjml=body))["category"]
+
+
+def test_recommendations_are_known_where_they_are_declared(tmp_path):
+    """With their defaults in what is published; a template without them stays the same to the byte."""
+    body = mjml(SECTION.format("{% for one in recommendations %}{{ one.name }}{% endfor %}"))
+    (tmp_path / "a").mkdir()
+    assert "unknown variable 'recommendations" in problems(tmp_path / "a", body_mjml=body)[0]
+    (tmp_path / "b").mkdir()
+    declared = YAML + "recommendations: {catalogue: shop, fallback: [p-1], max_age: 36h}\n"
+    compiled = compile_template(folder(tmp_path / "b", template_yaml=declared, body_mjml=body))
+    wanted = {"catalogue": "shop", "count": 3, "fallback": ["p-1"], "max_age": "36h", "required": False}
+    assert wanted == compiled["recommendations"]
+    (tmp_path / "c").mkdir()
+    assert "recommendations" not in compile_template(folder(tmp_path / "c", body_mjml=mjml(BODY)))

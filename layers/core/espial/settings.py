@@ -193,3 +193,4 @@ class SendMessageSettings(WaitSettings):
     events_table: str
     store_bucket: str
     pages_url: str
+    catalogue_table: str

@@ -408,6 +408,8 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
     from datetime import UTC, datetime
 
     from espial.services.deliver import Deliverer
+    from espial.services.recommend_products import Recommender
+    from espial.stores.catalogue_table import CatalogueTable
 
     return Deliverer(
         people=people(settings.events_table),
@@ -420,6 +422,7 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
         sender=lambda name, found: sender(name, json.dumps(found, sort_keys=True)),
         clock=lambda: datetime.now(UTC),
         links=lambda: mail_links(settings.store_bucket, settings.pages_url),
+        recommender=Recommender(CatalogueTable(light("dynamodb"), settings.catalogue_table)),
     )
 
 

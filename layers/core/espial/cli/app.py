@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from espial.cli import (
     apply,
+    catalogue,
     cdp,
     conformance,
     destinations,
@@ -104,6 +105,7 @@ app.command("local-secrets")(secrets.local_secrets)
 app.command("simulate-platform")(simulate.simulate_platform)
 app.add_typer(exports.app, name="exports")
 app.add_typer(feeds.app, name="feeds")
+app.add_typer(catalogue.app, name="catalogue")
 app.command("cdp-load")(cdp.cdp_load)
 app.add_typer(onboarding.app, name="onboarding")
 app.add_typer(destinations.app, name="destinations")

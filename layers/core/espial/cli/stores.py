@@ -17,6 +17,7 @@ from espial.notifications.definition import DestinationDefinition, readable
 from espial.services.replay_quarantine import WaysBack
 from espial.stores.aws_http import AwsClient
 from espial.stores.bus import EventBridgeBus
+from espial.stores.catalogue_table import CatalogueTable
 from espial.stores.conflicts import ConflictsTable
 from espial.stores.definitions_bucket import DefinitionsBucket
 from espial.stores.delivery_queue import SqsDeliveryQueue
@@ -68,6 +69,10 @@ def export_ledger(stack: Stack) -> DynamoExportLedger:
 
 def ledger(stack: Stack) -> LedgerTable:
     return LedgerTable(stack.client("dynamodb"), stack.events_table)
+
+
+def catalogues(stack: Stack) -> CatalogueTable:
+    return CatalogueTable(stack.client("dynamodb"), stack.catalogue_table)
 
 
 def export_objects(stack: Stack) -> S3Objects:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from email.utils import parseaddr
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -32,12 +33,13 @@ def compose(
     template: Mapping[str, Any],
     links: MailLinks | None = None,
     track: Collection[str] = (),
+    extra: Mapping[str, Any] = MappingProxyType({}),
     now: datetime,
 ) -> Message:
     """The run's mail under its send key, rendered. Raises Refused with the reason it cannot be made.
 
     `links` leads to our own pages, for providers that name none of theirs. `track` (`links`, `opens`) goes by way of
-    them too, where the person lets us.
+    them too, where the person lets us. `extra` is printed beside what the run and the person give.
     """
     unsubscribe = str(provider.get("unsubscribe_url") or "").replace("{message}", key)
     if links is not None and not unsubscribe:
@@ -47,7 +49,7 @@ def compose(
         if not unsubscribe:
             raise Refused("no_unsubscribe_url", provider["name"])
         headers = one_click(unsubscribe)
-    rendered = render(template, context(run, view, unsubscribe_url=unsubscribe, now=now))
+    rendered = render(template, {**context(run, view, unsubscribe_url=unsubscribe, now=now), **extra})
     html = rendered.html
     if links is not None and track and may_track(view):
         hosts = hosts_in(template["html"]) | links.hosts

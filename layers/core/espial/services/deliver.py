@@ -53,6 +53,7 @@ from espial.ports import (
     Unsettled,
 )
 from espial.services.compose import compose, reader
+from espial.services.recommend_products import Recommender
 from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, recipient
 from espial.triggers.definition import Trigger
@@ -134,7 +135,7 @@ class Outcome:
 class Deliverer:
     """The ports of this use-case. `sender` opens a provider by its published settings.
 
-    `links` makes links to our own pages, where there are any.
+    `links` makes links to our own pages, where there are any; `recommender` finds what templates recommend.
     """
 
     people: People
@@ -147,6 +148,7 @@ class Deliverer:
     sender: Callable[[str, Mapping[str, Any]], Sender]
     clock: Callable[[], datetime]
     links: Callable[[], MailLinks | None] = lambda: None
+    recommender: Recommender | None = None
     window: timedelta = field(default=RECONCILE_WINDOW)
 
     def deliver(self, request: Mapping[str, Any]) -> Outcome:
@@ -222,8 +224,21 @@ class Deliverer:
         links = self.links()
         if links is not None:
             links = links.to(reader(trigger, run, view, to, key))
-        track = trigger.send.track
-        mail = compose(run, view, to, key=key, provider=settings, template=compiled, links=links, track=track, now=now)
+        extra: dict[str, Any] = {}
+        if self.recommender is not None and (wanted := compiled.get("recommendations")):
+            extra["recommendations"] = self.recommender.products(wanted, run, view, now)
+        mail = compose(
+            run,
+            view,
+            to,
+            key=key,
+            provider=settings,
+            template=compiled,
+            links=links,
+            track=trigger.send.track,
+            extra=extra,
+            now=now,
+        )
         check(mail, sender.features)
         return sender, mail
 

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -27,6 +28,7 @@ from espial.errors import InvalidDefinition
 from espial.templates.hidden import TAG, Hidden, SourceFile
 from espial.templates.plain import plain_text
 from espial.templates.render import HTML, TEXT
+from espial.triggers.definition import Duration
 
 ALWAYS_KNOWN = ("unsubscribe_url", "now")
 """Variables every mail has, whatever its trigger."""
@@ -47,6 +49,24 @@ class Variable(BaseModel):
     description: str = Field(default="", description="For people; changes nothing.")
 
 
+class Recommendations(BaseModel):
+    """Products beside what the mail is about: `recommendations`, a list that the template loops over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    catalogue: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="As `espial catalogue load` was told to call it."
+    )
+    count: int = Field(default=3, ge=1, le=12, description="At most so many.")
+    fallback: tuple[str, ...] = Field(
+        default=(), max_length=50, description="Product ids for people of whom nothing is known."
+    )
+    max_age: Duration = Field(
+        default=timedelta(days=7), description="A catalogue that was loaded longer ago is not believed."
+    )
+    required: bool = Field(default=False, description="true: without any the mail is skipped, `no_recommendations`.")
+
+
 class TemplateDefinition(BaseModel):
     """template.yaml: the header lines of the mail and what its body may print."""
 
@@ -62,6 +82,9 @@ class TemplateDefinition(BaseModel):
     preheader: str = Field(default="", max_length=500, description="Liquid; what inboxes show beside the subject.")
     variables: Mapping[str, Variable] = Field(
         default_factory=dict, description="Dotted path of every value the template prints: what it is, its fallback."
+    )
+    recommendations: Recommendations | None = Field(
+        default=None, description="Products that the template recommends, and from where."
     )
 
 
@@ -141,7 +164,7 @@ class _Compiling:
     def _check(
         self, document: reading.Document, definition: TemplateDefinition, body: SourceFile, text: SourceFile | None
     ) -> None:
-        known = [*ALWAYS_KNOWN, *definition.variables]
+        known = [*ALWAYS_KNOWN, *definition.variables, *(["recommendations"] if definition.recommendations else [])]
         for name in ("subject", "from_name", "preheader"):
             for _, what in _liquid_problems(TEXT, getattr(definition, name), known):
                 self.problems.append(document.problem((name,), what))
@@ -178,6 +201,8 @@ class _Compiling:
             },
             "warnings": self.warnings,
         }
+        if definition.recommendations:
+            compiled["recommendations"] = definition.recommendations.model_dump(mode="json")
         for name, environment, source in (("html", HTML, html), ("text", TEXT, str(compiled["text"]))):
             for _, what in _liquid_problems(environment, source, None):
                 raise InvalidDefinition([f"{body.shown}:1: does not survive compiling to {name}: {what}"])
