@@ -46,9 +46,13 @@ def events(stack: Stack) -> EventsTable:
     return EventsTable(stack.client("dynamodb"), stack.events_table)
 
 
+def people(stack: Stack) -> PeopleTable:
+    return PeopleTable(stack.client("dynamodb"), stack.events_table)
+
+
 def keys_of(stack: Stack, key: PersonKey) -> tuple[PersonKey, ...]:
     """Every key of the person that `key` names, `key` first."""
-    return PeopleTable(stack.client("dynamodb"), stack.events_table).load(key).keys or (key,)
+    return people(stack).load(key).keys or (key,)
 
 
 def decisions(stack: Stack) -> DecisionsTable:

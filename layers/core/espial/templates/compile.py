@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from espial.definitions import reading
 from espial.definitions.problems import problems_of
 from espial.errors import InvalidDefinition
-from espial.templates.hidden import TAG, Hidden, SourceFile
+from espial.templates import lint
+from espial.templates.hidden import Hidden, SourceFile
 from espial.templates.plain import plain_text
 from espial.templates.render import HTML, TEXT
 from espial.triggers.definition import Duration
@@ -92,8 +93,9 @@ def compile_template(folder: Path) -> dict[str, Any]:
     """Compile and check one template.
 
     Returns plain JSON: name, category, subject, from_name, html, text (Liquid), variables {path: {"fallback": …}},
-    warnings (list of text, `file: what` with the file's name in the folder), sha (of all the rest, so that the same
-    template has the same wherever it lies). Raises InvalidDefinition with every problem, `file:line: what`.
+    recommendations (only where the template has some), warnings (list of text, `file: what` or `file:line: what` with
+    the file's name in the folder), sha (of all the rest, so that the same template has the same wherever it lies).
+    Raises InvalidDefinition with every problem, `file:line: what`.
     """
     return _Compiling(folder).run()
 
@@ -173,7 +175,7 @@ class _Compiling:
                 self.problems += [
                     file.at(index, what) for index, what in _liquid_problems(environment, file.text, known)
                 ]
-        self.problems += [body.at(index, what) for index, what in _markup_problems(body.text)]
+        self.problems += [body.at(index, what) for index, what in lint.problems(body.text)]
         if definition.category == "marketing":
             for file in filter(None, (body, text)):
                 if "unsubscribe_url" not in file.text:
@@ -188,6 +190,11 @@ class _Compiling:
             self.warnings.append(
                 f"{Path(body.shown).name}: compiles to {len(html.encode()):,} bytes; Gmail clips at 102 KB"
             )
+        named = SourceFile(Path(body.shown).name, body.text)
+        self.warnings += [named.at(index, what) for index, what in lint.warnings(body.text)]
+        if not lint.has_dark_mode(html):
+            what = 'no <meta name="color-scheme" content="light dark">: clients recolour it in dark mode as they like'
+            self.warnings.append(f"{named.shown}: {what}")
         compiled = {
             "name": self.folder.name,
             "category": definition.category,
@@ -238,28 +245,6 @@ def _unknown_variables(template: BoundTemplate, known: list[str]) -> Iterator[tu
             path = ".".join(str(part) for part in variable.segments if isinstance(part, str))
             if not any(f"{path}.".startswith(f"{name}.") or f"{name}.".startswith(f"{path}.") for name in known):
                 yield variable.span.index, f"unknown variable {path!r}: declare it under `variables` in template.yaml"
-
-
-_ATTRIBUTE = re.compile(r"([\w-]+)\s*=\s*(?:\"((?:\{\{.*?\}\}|\{%.*?%\}|[^\"])*)\"|'([^']*)')", re.DOTALL)
-_OUTPUT = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
-_OWN_LINKS = ("unsubscribe_url",)
-
-
-def _markup_problems(source: str) -> Iterator[tuple[int, str]]:
-    """(index, what) of images without a description and of links that are unsafe or insecure."""
-    for tag in TAG.finditer(source):
-        attributes = {
-            match[1].lower(): match[2] if match[2] is not None else match[3] for match in _ATTRIBUTE.finditer(tag[3])
-        }
-        if tag[2].lower() in ("img", "mj-image") and "alt" not in attributes:
-            yield tag.start(), 'image without alt: describe it, or alt="" if it is decoration'
-        for name in ("href", "src", "background-url"):
-            link = attributes.get(name, "").strip()
-            if link.startswith("http://"):
-                yield tag.start(), f"{name} must be https://"
-            output = _OUTPUT.match(link)
-            if output and not output[1].rstrip().endswith("| url") and output[1].strip() not in _OWN_LINKS:
-                yield tag.start(), f"{name} takes a variable: add the `url` filter, {{{{{output[1].rstrip()} | url }}}}"
 
 
 # -- MJML and CSS
