@@ -221,8 +221,8 @@ class Deliverer:
         now = self.clock()
         to = address(recipient(trigger, run, view, now) or "")
         key = Occasion.of(run).send_key
-        links = self.links()
-        if links is not None:
+        ours = trigger.send.track or not settings.get("unsubscribe_url")
+        if (links := self.links() if ours else None) is not None:
             links = links.to(reader(trigger, run, view, to, key))
         extra: dict[str, Any] = {}
         if self.recommender is not None and (wanted := compiled.get("recommendations")):
