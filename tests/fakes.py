@@ -319,6 +319,16 @@ class FakeCatalogues:
         self.held: dict[str, dict[str, Product]] = {}
         self.lists: dict[str, Mapping[str, list[str]]] = {}
         self.times: dict[str, datetime] = {}
+        self.leases: dict[str, datetime] = {}
+
+    def take(self, name: str, *, now: datetime, until: datetime) -> bool:
+        if name in self.leases and self.leases[name] > now:
+            return False
+        self.leases[name] = until
+        return True
+
+    def release(self, name: str) -> None:
+        self.leases.pop(name, None)
 
     def loaded_at(self, name: str) -> datetime | None:
         return self.times.get(name)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from espial.catalogue import Product
-from espial.errors import Refused
-from espial.services.load_catalogue import load
+from espial.errors import Refused, TryAgain
+from espial.services.load_catalogue import LEASE, Loaded, load
 from espial.stores.catalogue_table import CatalogueTable
 from tests.contract.test_ports import events_table
 from tests.fakes import FakeCatalogues
@@ -30,6 +30,10 @@ def store(request: pytest.FixtureRequest) -> Any:
     return CatalogueTable(found.client("dynamodb"), "catalogues")
 
 
+def loaded(rows: list[dict[str, Any]], store: Any, at: datetime) -> Loaded:
+    return load("shop", rows, store, as_of=at, now=at)
+
+
 def row(number: int, **fields: Any) -> dict[str, Any]:
     return {
         "id": f"p-{number}", "name": f"Plant {number}", "price": "9.90", "currency": "EUR", "stock": "5",
@@ -40,8 +44,8 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
 def test_what_was_loaded_is_there(store):
     """More than one call takes; each product once, best sellers first, and nothing of another catalogue."""
     rows = [row(number) for number in range(130)]
-    loaded = load("shop", rows, store, NOW)
-    assert (130, 130, []) == (loaded.products, len(loaded.changes), loaded.bad)
+    done = loaded(rows, store, NOW)
+    assert (130, 130, []) == (done.products, len(done.changes), done.bad)
     found = store.products("shop", [f"p-{number}" for number in range(260)])
     assert {f"p-{number}" for number in range(130)} == found.keys()
     assert Product(
@@ -58,9 +62,9 @@ def test_what_was_loaded_is_there(store):
 
 def test_a_load_replaces_what_was_there(store):
     """What the file does not name is no longer sold, a category that is empty has no best sellers."""
-    load("shop", [row(number) for number in range(6)], store, NOW)
-    loaded = load("shop", [row(0, price="8.00"), row(3)], store, NOW + timedelta(hours=1))
-    assert ["price_dropped", "removed", "removed", "removed", "removed"] == [one.what for one in loaded.changes]
+    loaded([row(number) for number in range(6)], store, NOW)
+    done = loaded([row(0, price="8.00"), row(3)], store, NOW + timedelta(hours=1))
+    assert ["price_dropped", "removed", "removed", "removed", "removed"] == [one.what for one in done.changes]
     assert {"p-0": 8.0, "p-3": 9.9} == {id_: one.price for id_, one in store.everything("shop").items()}
     assert {"": ["p-3", "p-0"], "c-0": ["p-3", "p-0"]} == store.best("shop", ["", "c-0", "c-1"])
     assert NOW + timedelta(hours=1) == store.loaded_at("shop")
@@ -69,15 +73,36 @@ def test_a_load_replaces_what_was_there(store):
 def test_loading_again_changes_nothing(store):
     """But the time."""
     rows = [row(number) for number in range(3)]
-    load("shop", rows, store, NOW)
-    assert [] == load("shop", rows, store, NOW).changes
+    loaded(rows, store, NOW)
+    assert [] == loaded(rows, store, NOW).changes
 
 
 def test_a_file_that_is_not_to_be_believed_changes_nothing(store):
     """Cut off, empty or of something else: the catalogue stays."""
-    load("shop", [row(number) for number in range(3)], store, NOW)
+    loaded([row(number) for number in range(3)], store, NOW)
     for rows, reason in (([], "catalogue_empty"), ([row(1), {"a": "b"}], "catalogue_unreadable")):
         with pytest.raises(Refused) as refused:
-            load("shop", rows, store, NOW + timedelta(hours=1))
+            loaded(rows, store, NOW + timedelta(hours=1))
         assert reason == refused.value.reason
     assert (3, NOW) == (len(store.everything("shop")), store.loaded_at("shop"))
+
+
+def test_an_older_file_never_replaces_a_newer(store):
+    """Files may be read in any order."""
+    loaded([row(1, price="5")], store, NOW)
+    with pytest.raises(Refused) as refused:
+        load("shop", [row(1, price="9")], store, as_of=NOW - timedelta(seconds=1), now=NOW + timedelta(hours=1))
+    assert "catalogue_superseded" == refused.value.reason
+    assert 5.0 == store.everything("shop")["p-1"].price
+    loaded([row(1, price="4")], store, NOW + timedelta(hours=1))
+    assert 4.0 == store.everything("shop")["p-1"].price
+
+
+def test_one_file_at_a_time(store):
+    """The second waits, until the first is done or its lease is over; other catalogues do not."""
+    assert store.take("shop", now=NOW, until=NOW + LEASE)
+    with pytest.raises(TryAgain):
+        loaded([row(1)], store, NOW + LEASE / 2)
+    assert store.take("other", now=NOW, until=NOW + LEASE)
+    assert 1 == loaded([row(1)], store, NOW + LEASE).products
+    assert 2 == loaded([row(1), row(2)], store, NOW + LEASE).products

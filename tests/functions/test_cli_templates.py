@@ -122,7 +122,7 @@ def test_a_preview_of_a_person_shows_their_own(espial, cloud):
     stack_at(cloud.url, CatalogueTable="catalogues")
     dynamodb = cloud.client("dynamodb")
     product = {"id": "p-1", "name": "Pine", "price": 7.5, "url": "https://shop.example.com/1"}
-    load_catalogue("shop", [product], CatalogueTable(dynamodb, "catalogues"), now)
+    load_catalogue("shop", [product], CatalogueTable(dynamodb, "catalogues"), as_of=now, now=now)
     at = now - timedelta(hours=1)
     event = Event(
         event_id=events.event_id(at, "cart"),

@@ -235,6 +235,7 @@ TABLE_CALLS = {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
         *("GetItem", "UpdateItem", "Query", "BatchWriteItem"),  # executions and recipients, in a table of their own
     },
+    "LoadCatalogueFunction": {"BatchWriteItem", "GetItem", "Query", "UpdateItem"},  # the last for its lease
     "RouteNotificationsFunction": {"BatchGetItem", "PartiQLInsert", "PutItem"},  # what waits; PutItem for the ledger
     "SendNotificationsFunction": {  # all of NotificationsTable
         *("BatchGetItem", "PartiQLUpdate", "PutItem", "Query", "UpdateItem"),  # what waits, and leases

@@ -141,7 +141,7 @@ TEMPLATE = {
 def shop() -> Recommender:
     store = FakeCatalogues()
     rows = [msgspec.to_builtins(one) for one in catalogue(p11={"stock": 0}).values()]
-    load("shop", rows, store, NOW - timedelta(hours=1))
+    load("shop", rows, store, as_of=NOW - timedelta(hours=1), now=NOW)
     return Recommender(store)
 
 

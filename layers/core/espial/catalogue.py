@@ -6,8 +6,10 @@ use; see `_NAMES`. A product that cannot be read is named with its row and reaso
 
 from __future__ import annotations
 
+import csv
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -79,6 +81,32 @@ _WHOLE = re.compile(r"(?:\d{1,12})?")
 LONGEST = {"id": 100, "name": 500, "url": 2_000, "image_url": 2_000, "category": 200}
 MOST_BAD = 0.1
 """Share of unreadable rows from which on a file is not believed."""
+
+
+def rows(name: str, lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    """The rows of a file, by its name: `.csv` with a header line, or `.ndjson`. `lines` as `open(newline="")` has them.
+
+    Raises Refused for another kind, and for what is no text: `catalogue_kind`, `catalogue_unreadable`.
+    """
+    try:
+        if name.endswith(".csv"):
+            for row in csv.DictReader(lines):
+                yield {str(column).strip().lower(): value for column, value in row.items()}
+        elif name.endswith(".ndjson"):
+            yield from (_object(line) for line in lines if line.strip())
+        else:
+            raise Refused("catalogue_kind", "a catalogue is a .csv or .ndjson file")
+    except (UnicodeDecodeError, csv.Error) as exc:
+        raise Refused("catalogue_unreadable", f"it cannot be read as text: {type(exc).__name__}") from exc
+
+
+def _object(line: str) -> Mapping[str, Any]:
+    """What is no JSON object is a row without columns: it is listed as bad."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Product], list[BadRow]]:

@@ -157,6 +157,14 @@ class ServePagesSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class LoadCatalogueSettings(Settings):
+    """What load_catalogue reads."""
+
+    catalogue_table: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliverFeedSettings(Settings):
     """What deliver_feed reads; `outgoing_network` is `public` or `loopback`."""
 

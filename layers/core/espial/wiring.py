@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from espial.services.deliver import Deliverer
     from espial.services.deliver_feed import Delivery
+    from espial.services.load_catalogue import Loader
     from espial.services.onboard_recipients import Onboarder
     from espial.services.onboarding import Accepted
     from espial.services.publish_events import Wanted
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from espial.services.write_feed import FeedWriter
     from espial.settings import (
         DeliverFeedSettings,
+        LoadCatalogueSettings,
         OnboardRecipientsSettings,
         PullEventsSettings,
         ReceiverSettings,
@@ -451,6 +453,15 @@ def pages(settings: ServePagesSettings) -> Pages:
         people=people(settings.events_table),
         clock=lambda: datetime.now(UTC),
     )
+
+
+@cache
+def catalogue_loader(settings: LoadCatalogueSettings) -> Loader:
+    """Loads catalogues from files."""
+    from espial.services.load_catalogue import Loader
+    from espial.stores.catalogue_table import CatalogueTable
+
+    return Loader(export_objects(), CatalogueTable(client("dynamodb"), settings.catalogue_table))
 
 
 @cache

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from espial.catalogue import rows
 from espial.cli import stores
 from espial.cli.output import dump, plain, say
 from espial.cli.stack import Failed, Stack
@@ -38,7 +37,8 @@ def load_(
     """
     stack: Stack = ctx.obj
     try:
-        loaded = load(name, _rows(file), stores.catalogues(stack), datetime.now(UTC))
+        now = datetime.now(UTC)
+        loaded = load(name, _rows(file), stores.catalogues(stack), as_of=now, now=now)
     except Refused as exc:
         raise Failed(f"{file}: {exc}; nothing was changed") from exc
     counts = Counter(change.what for change in loaded.changes)
@@ -65,26 +65,11 @@ def show(ctx: typer.Context, name: Name, product: Annotated[str, typer.Argument(
     say(plain(found.url))
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Raises Failed for a file that is neither, or cannot be read."""
-    if file.suffix not in (".csv", ".ndjson"):
-        raise Failed(f"{file}: a catalogue is a .csv or .ndjson file")
+def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Raises Failed for a file that cannot be opened, Refused for one that cannot be read."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if file.suffix == ".csv":
-                yield from (
-                    {str(name).strip().lower(): value for name, value in row.items()} for row in csv.DictReader(lines)
-                )
-            else:
-                yield from (_object(line) for line in lines if line.strip())
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise Failed(f"{file}: cannot be read: {exc}") from exc
-
-
-def _object(line: str) -> dict[str, Any]:
-    """What is no JSON object is a row without columns: it is listed as bad."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        lines = file.open(encoding="utf-8-sig", newline="")
+    except OSError as exc:
+        raise Failed(f"{file}: cannot be read: {exc.strerror}") from exc
+    with lines:
+        yield from rows(file.name, lines)

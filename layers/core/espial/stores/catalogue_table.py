@@ -1,8 +1,11 @@
 """Catalogues in DynamoDB, spread so that a busy shop is not one hot partition.
 
-C#<catalogue>#<0 to 15>  P#<id>        a product: body (JSON); the number is a hash of the id
-C#<catalogue>            B#<category>  ids of its best sellers: body (JSON); B# is the whole shop
-C#<catalogue>            LOADED        when it was last loaded, whole
+    C#<catalogue>#<0 to 15>  P#<id>        a product: body (JSON); the number is a hash of the id
+    C#<catalogue>            B#<category>  ids of its best sellers: body (JSON); B# is the whole shop
+    C#<catalogue>            LOADED        as of when it was last loaded, whole
+    C#<catalogue>            LEASE         while it is being loaded
+
+Nothing of it expires: what the newest file does not name is removed.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import msgspec
 from espial.catalogue import Product
 from espial.errors import TryAgain
 from espial.stores.batches import batches
-from espial.stores.conditional import ConditionalTable, Item
+from espial.stores.conditional import ConditionalTable, Item, Unmet
 
 SHARDS = 16
 KEYS_A_CALL = 100
@@ -31,7 +34,7 @@ _ids = msgspec.json.Decoder(list[str])
 class CatalogueTable:
     """Implements `ports.Catalogues`, and loading.
 
-    AWS permissions: dynamodb:GetItem and BatchGetItem; to load, Query and BatchWriteItem.
+    AWS permissions: dynamodb:GetItem and BatchGetItem; to load, Query, UpdateItem and BatchWriteItem.
 
     Every method raises TryAgain when the table is away.
     """
@@ -57,6 +60,20 @@ class CatalogueTable:
         return {item["sk"]["S"][2:]: _ids.decode(item["body"]["S"]) for item in found}
 
     # -- loading
+
+    def take(self, name: str, *, now: datetime, until: datetime) -> bool:
+        """Whether the catalogue is the caller's to load, until then or until it is released."""
+        values = {":now": {"N": str(int(now.timestamp()))}, ":until": {"N": str(int(until.timestamp()))}}
+        free = "attribute_not_exists(held_until) OR held_until <= :now"
+        try:
+            self._items.update(_key(f"C#{name}", "LEASE"), "SET held_until = :until", free, values, {})
+        except Unmet:
+            return False
+        return True
+
+    def release(self, name: str) -> None:
+        """Let the next one load it."""
+        self._write([{"DeleteRequest": {"Key": _key(f"C#{name}", "LEASE")}}])
 
     def everything(self, name: str) -> dict[str, Product]:
         """Id -> product, of the whole catalogue."""
