@@ -72,11 +72,11 @@ def reader(trigger: Trigger, run: Run, view: PersonView, to: str, key: str) -> R
     """Whom the mail's links name: the run's person, and the address where it is known to be theirs.
 
     An address that only the event named (a friend's, say) must not be tied to the person by a click. A platform's
-    contact id means nothing elsewhere: there the address is all there is.
+    contact id means nothing elsewhere: there the address is all there is. What is the person's key needs no repeating.
     """
     address = to.lower()
     theirs = str(view.attributes.get("email", "")).lower() == address or PersonKey("email", address) in view.keys
-    known = theirs or PersonKey.parse(run.person).kind == "contact"
+    known = (theirs or PersonKey.parse(run.person).kind == "contact") and run.person != f"email:{address}"
     topic = trigger.consent.topic if trigger.consent else ""
     return Reader(run.person, address if known else "", key, trigger.channel, topic)
 

@@ -139,7 +139,7 @@ class Pages:
 
         return Preferences(
             sender=connection.settings.get("sender", ""),
-            address=reader.email,
+            address=reader.email or _person(reader).get("email", ""),
             this=reader.topic,
             topics=topics,
             granted=frozenset(topic for topic in topics if said(topic)),
