@@ -17,7 +17,9 @@ FILES = {
     "connections/esp.yaml": "platform: sendgrid\nsecrets:\n  - secretsmanager:espial/esp\n",
     "providers/ses.yaml": "sender: ses\nfrom: The shop <shop@example.com>\n",
     "templates/hello/template.yaml": "subject: Hello\ncategory: transactional\n",
-    "templates/hello/body.html": "<html><body><p>Hello</p></body></html>\n",
+    "templates/hello/body.html": (
+        '<html><head><meta name="color-scheme" content="light dark"></head><body><p>Hello</p></body></html>\n'
+    ),
     "triggers/hello.yaml": (
         "on: [cart_updated]\nkey: event.commerce.cart.id\nwait: 1h\nsend:\n  provider: ses\n  template: hello\n"
     ),
