@@ -435,7 +435,8 @@ def mail_links(store_bucket: str, pages_url: str) -> MailLinks | None:
     known = connections(store_bucket)
     for connection in known.of_platform(PLATFORM):
         hosts = frozenset(connection.settings.get("hosts", ()))
-        return MailLinks(connection.public_url or pages_url, known.secrets(connection)[0], hosts=hosts)
+        for secret in known.secrets(connection):
+            return MailLinks((connection.public_url or pages_url).rstrip("/"), secret, hosts=hosts)
     return None
 
 

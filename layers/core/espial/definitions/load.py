@@ -203,7 +203,8 @@ class _Loading:
         """What one file says of another: a trigger's template and provider must exist, and suit each other and it."""
         templates = [path.name for path in (self.root / "templates").glob("*") if not _ignored(path)]
         providers = [name for kind, name in self.documents if kind == "providers"]
-        pages = any(one.platform == PAGES and one.enabled for one in definitions.connections.values())
+        connections = definitions.connections.values()
+        pages = any(one.platform == PAGES and one.enabled and one.secrets for one in connections)
         for name, trigger in definitions.triggers.items():
             document = self.documents["triggers", name]
             for noun, value, known in (
