@@ -38,6 +38,8 @@ VARIABLES = {
     "POWERTOOLS_METRICS_NAMESPACE": "CloudWatch namespace of the metrics",
     "POWERTOOLS_SERVICE_NAME": "the function's name in logs, metrics and traces",
     "PUBLIC_URL": "the address that platforms call; some sign it",
+    "PAGES_URL": "where serve_pages answers",
+    "CATALOGUE_TABLE": "products that mails recommend",
     "PUBLISH_EVERYTHING": "`true`: every event goes on the bus, not only the wanted types",
     "RAW_QUEUE_URL": "queue of accepted deliveries",
     "RECIPIENTS_TABLE": "executions of onboardings, and what each recipient was last told",

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from espial import events
+from espial.catalogue import Product
 from espial.deliveries import Connection, RawDelivery
 from espial.errors import MalformedItem, TryAgain, UnknownConnection
 from espial.events import Event, PersonKey
@@ -315,3 +316,45 @@ class FakeClaims:
         if item["attempt"] != claim.attempt or item["state"] not in (*before, state):
             raise TryAgain(f"the claim is no longer ours to make {state}")
         self.items[claim.person, claim.send_key] = {**item, "state": state, **values}
+
+
+class FakeCatalogues:
+    """CatalogueTable as dicts."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, dict[str, Product]] = {}
+        self.lists: dict[str, Mapping[str, list[str]]] = {}
+        self.times: dict[str, datetime] = {}
+        self.leases: dict[str, datetime] = {}
+
+    def take(self, name: str, *, now: datetime, until: datetime) -> bool:
+        if name in self.leases and self.leases[name] > now:
+            return False
+        self.leases[name] = until
+        return True
+
+    def release(self, name: str) -> None:
+        self.leases.pop(name, None)
+
+    def loaded_at(self, name: str) -> datetime | None:
+        return self.times.get(name)
+
+    def products(self, name: str, ids: Iterable[str]) -> dict[str, Product]:
+        held = self.held.get(name, {})
+        return {id_: held[id_] for id_ in ids if id_ in held}
+
+    def best(self, name: str, categories: Iterable[str]) -> dict[str, list[str]]:
+        lists = self.lists.get(name, {})
+        return {one: lists[one] for one in categories if one in lists}
+
+    def everything(self, name: str) -> dict[str, Product]:
+        return dict(self.held.get(name, {}))
+
+    def write(self, name: str, products: Iterable[Product], gone: Iterable[str]) -> None:
+        held = self.held.setdefault(name, {})
+        held.update({one.id: one for one in products})
+        for id_ in gone:
+            held.pop(id_, None)
+
+    def finish(self, name: str, best: Mapping[str, list[str]], loaded_at: datetime) -> None:
+        self.lists[name], self.times[name] = best, loaded_at

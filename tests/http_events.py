@@ -12,6 +12,7 @@ ROUTES = {
     "timeline": "GET /timeline/{person+}",
     "explain": "GET /explain/{trigger}/{person+}",
     "onboarding": "POST /onboarding/{name}",
+    **dict.fromkeys(("u", "c", "o"), "ANY /{page}/{token}"),
     "pull": "ANY /pull/{proxy+}",
     "_bus": "ANY /_bus/request.soap",
     "ctrlPaint.wsdl": "GET /ctrlPaint.wsdl",
@@ -34,6 +35,8 @@ def http_event(
         parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
     elif parts[0] == "explain":
         parameters = {"trigger": parts[1], "person": "/".join(parts[2:])}
+    elif parts[0] in ("u", "c", "o"):
+        parameters = dict(zip(("page", "token"), parts, strict=True))
     elif "{" not in ROUTES[parts[0]]:
         parameters = {}
     else:

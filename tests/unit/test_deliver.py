@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from espial import events
 from espial.errors import EspialError, OutcomeUnknown, Refused, TryAgain
 from espial.events import Cart, Commerce, Event, Order, Person, PersonKey, Product
+from espial.mail_links import MailLinks, Reader, reader_of, unseal
 from espial.messages import Message, Receipt
 from espial.normalise import Recordable
 from espial.people import NOTHING, PersonView, merge_profile, timeline
@@ -133,6 +134,7 @@ class World:
         self.provider = Provider(self)
         self.settings: Mapping[str, Any] = PROVIDER
         self.compiled: Mapping[str, Any] = TEMPLATE
+        self.links: MailLinks | None = None
         self.on_step: Callable[[str], None] = lambda _name: None
 
     # ports
@@ -214,7 +216,7 @@ class World:
         return Deliverer(
             people=step(self, "people"), runs=step(self, "runs"), decisions=step(self, "decisions"),
             timers=step(self, "timers"), claims=step(self.claims, "claims"), events=step(self.store, "events"),
-            published=_Published(self), sender=self.sender, clock=lambda: self.now,
+            published=_Published(self), sender=self.sender, clock=lambda: self.now, links=lambda: self.links,
         )  # fmt: skip
 
     def deliver(self, request: Mapping[str, Any]) -> Outcome:
@@ -541,6 +543,70 @@ def test_what_cannot_be_made_is_skipped_with_the_reason(spoil, reason):
     world.drain([world.abandons(1)])
     assert 0 == world.provider.calls
     assert [("message_skipped", reason)] == world.own()
+
+
+PAGES = MailLinks("https://pages.example.com", b"0123456789abcdef")
+
+
+def test_a_provider_without_a_page_uses_ours():
+    """The header and the body hold one link, which names the person, the mail and the trigger's topic."""
+    world = World({**TRIGGER, "consent": {"channel": "email", "topic": "offers", "opt_in": False}})
+    _no_way_out(world)
+    world.links = PAGES
+    world.drain([world.abandons(1)])
+    (mail,) = world.provider.accepted
+    url = mail.headers["List-Unsubscribe"].strip("<>")
+    assert url in mail.html
+    assert url in mail.text
+    said = unseal("u", url.removeprefix("https://pages.example.com/u/"), (PAGES.secret,))
+    assert (Reader("id:c-1", "c1@example.com", mail.send_key, "email", "offers"), "") == reader_of("u", said)
+
+
+def test_an_address_that_the_event_alone_names_is_not_tied_to_the_person():
+    """A friend who unsubscribes says nothing of whose address is whose."""
+    world = World({**TRIGGER, "send": {**TRIGGER["send"], "to": "'friend@example.com'"}})
+    _no_way_out(world)
+    world.links = PAGES
+    world.drain([world.abandons(1)])
+    url = (
+        world.provider.accepted[0].headers["List-Unsubscribe"].strip("<>").removeprefix("https://pages.example.com/u/")
+    )
+    assert ["id:c-1", ""] == unseal("u", url, (PAGES.secret,))[:2]
+
+
+def test_links_are_tracked_only_where_the_trigger_asks():
+    """And lead to where they led; what is not asked for stays."""
+    html = "<a href='https://shop.example.com/?a=1&amp;b=2'>x</a><a href='{{ unsubscribe_url }}'>y</a>"
+    for track, found in (((), 0), (("opens",), 0), (("links",), 1), (("links", "opens"), 1)):
+        world = World({**TRIGGER, "send": {**TRIGGER["send"], "track": track}})
+        world.compiled = {**TEMPLATE, "html": html, "sha": "tracked-1"}
+        world.links = PAGES
+        world.drain([world.abandons(1)])
+        (mail,) = world.provider.accepted
+        assert found == mail.html.count("https://pages.example.com/c/")
+        assert ("opens" in track) == ("https://pages.example.com/o/" in mail.html)
+        assert f"https://shop.example.com/u?m={mail.send_key}" in mail.html
+
+
+@pytest.mark.parametrize("said", [{"consent": {"tracking": False}}, {"do_not_track": True}])
+def test_whoever_refuses_is_not_tracked(said):
+    """By consent or by an attribute of theirs."""
+    world = World({**TRIGGER, "send": {**TRIGGER["send"], "track": ["links", "opens"]}})
+    world.compiled = {
+        **TEMPLATE,
+        "html": "<a href='https://shop.example.com/'>x</a>{{ unsubscribe_url }}",
+        "sha": "t-2",
+    }
+    world.links = PAGES
+    request = world.abandons(1)
+    world.happens(
+        msgspec.structs.replace(
+            cart(1, world.now - timedelta(hours=2)), event_id=events.event_id(world.now, "said"), commerce=None,
+            type=EventType.PROFILE_UPDATED, properties={"traits": said},
+        )
+    )  # fmt: skip
+    world.drain([request])
+    assert "pages.example.com" not in world.provider.accepted[0].html
 
 
 def test_a_message_that_comes_early_is_set_again():

@@ -148,6 +148,23 @@ class ServeNotificationsSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class ServePagesSettings(Settings):
+    """What serve_pages reads."""
+
+    events_table: str
+    raw_queue_url: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCatalogueSettings(Settings):
+    """What load_catalogue reads."""
+
+    catalogue_table: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliverFeedSettings(Settings):
     """What deliver_feed reads; `outgoing_network` is `public` or `loopback`."""
 
@@ -184,8 +201,10 @@ class EnterPeopleSettings(RunTriggersSettings):
 
 @dataclass(frozen=True, slots=True)
 class SendMessageSettings(WaitSettings):
-    """What send_message reads."""
+    """What send_message reads; `pages_url` is where serve_pages answers."""
 
     events_table: str
     store_bucket: str
     outgoing_network: str
+    pages_url: str
+    catalogue_table: str

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from espial.feeds.files import Sink
     from espial.journal.table import Journal
     from espial.ledger import Ledger
+    from espial.mail_links import MailLinks
     from espial.onboarding.definition import OnboardingDefinition
     from espial.ports import (
         Claims,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from espial.services.deliver_feed import Delivery
     from espial.services.enter_people import Entrance, Segments
     from espial.services.explain import Explanation
+    from espial.services.load_catalogue import Loader
     from espial.services.onboard_recipients import Onboarder
     from espial.services.onboarding import Accepted
     from espial.services.publish_events import Wanted
@@ -48,11 +50,13 @@ if TYPE_CHECKING:
     from espial.services.route_notifications import Router
     from espial.services.run_triggers import TriggerRunner
     from espial.services.serve_destination import Worker
+    from espial.services.serve_pages import Pages
     from espial.services.split_export import Splitter
     from espial.services.write_feed import FeedWriter
     from espial.settings import (
         DeliverFeedSettings,
         EnterPeopleSettings,
+        LoadCatalogueSettings,
         OnboardRecipientsSettings,
         PullEventsSettings,
         ReceiverSettings,
@@ -63,6 +67,7 @@ if TYPE_CHECKING:
         SendNotificationsSettings,
         ServeApiSettings,
         ServeNotificationsSettings,
+        ServePagesSettings,
         SplitExportSettings,
         SweepExportsSettings,
         WaitSettings,
@@ -445,6 +450,8 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
     from datetime import UTC, datetime
 
     from espial.services.deliver import Deliverer
+    from espial.services.recommend_products import Recommender
+    from espial.stores.catalogue_table import CatalogueTable
 
     return Deliverer(
         people=people(settings.events_table),
@@ -456,6 +463,8 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
         published=published(settings.store_bucket),
         sender=_senders(settings.store_bucket, settings.outgoing_network),
         clock=lambda: datetime.now(UTC),
+        links=lambda: mail_links(settings.store_bucket, settings.pages_url),
+        recommender=Recommender(CatalogueTable(light("dynamodb"), settings.catalogue_table)),
     )
 
 
@@ -488,6 +497,43 @@ def explanation(settings: ServeApiSettings) -> Callable[[Reasons, datetime], Exp
         )
 
     return explained
+
+
+def mail_links(store_bucket: str, pages_url: str) -> MailLinks | None:
+    """Makes links to our own pages; None where no connection holds a secret to sign them with. Raises TryAgain."""
+    from espial.mail_links import PLATFORM, MailLinks
+
+    known = connections(store_bucket)
+    for connection in known.of_platform(PLATFORM):
+        hosts = frozenset(connection.settings.get("hosts", ()))
+        for secret in known.secrets(connection):
+            return MailLinks((connection.public_url or pages_url).rstrip("/"), secret, hosts=hosts)
+    return None
+
+
+@cache
+def pages(settings: ServePagesSettings) -> Pages:
+    """What readers of our mails ask for."""
+    from datetime import UTC, datetime
+
+    from espial.services.serve_pages import Pages
+    from espial.stores.delivery_queue import SqsDeliveryQueue
+
+    return Pages(
+        connections=connections(settings.store_bucket),
+        queue=SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket),
+        people=people(settings.events_table),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+@cache
+def catalogue_loader(settings: LoadCatalogueSettings) -> Loader:
+    """Loads catalogues from files."""
+    from espial.services.load_catalogue import Loader
+    from espial.stores.catalogue_table import CatalogueTable
+
+    return Loader(export_objects(), CatalogueTable(client("dynamodb"), settings.catalogue_table))
 
 
 @cache

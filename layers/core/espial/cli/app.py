@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from espial.cli import (
     apply,
+    catalogue,
     cdp,
     conformance,
     destinations,
@@ -102,6 +103,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.command("ledger")(ledger.ledger)
 app.command("republish")(republish.republish)
 app.command("preview")(templates.preview)
+app.add_typer(templates.app, name="template")
 app.command("conformance")(conformance.conformance)
 app.command("send-sample")(sample.send_sample)
 app.command("local-secrets")(secrets.local_secrets)
@@ -110,6 +112,7 @@ app.command("simulate")(travel.simulate)
 app.add_typer(triggers.app, name="triggers")
 app.add_typer(exports.app, name="exports")
 app.add_typer(feeds.app, name="feeds")
+app.add_typer(catalogue.app, name="catalogue")
 app.command("cdp-load")(cdp.cdp_load)
 app.add_typer(onboarding.app, name="onboarding")
 app.add_typer(destinations.app, name="destinations")

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,12 @@ from espial.events import PersonKey
 from espial.feeds.published import Feeds
 from espial.notifications.definition import DestinationDefinition, readable
 from espial.ports import Published
+from espial.senders import Ways
 from espial.services.replay_quarantine import WaysBack
 from espial.simulation.memory import MemoryPublished
 from espial.stores.aws_http import AwsClient
 from espial.stores.bus import EventBridgeBus
+from espial.stores.catalogue_table import CatalogueTable
 from espial.stores.conflicts import ConflictsTable
 from espial.stores.definitions_bucket import DefinitionsBucket
 from espial.stores.delivery_queue import SqsDeliveryQueue
@@ -29,6 +32,7 @@ from espial.stores.export_ledger import DynamoExportLedger
 from espial.stores.export_objects import S3Objects
 from espial.stores.feed_archive import S3FeedArchive
 from espial.stores.feeds_table import FeedBookTable
+from espial.stores.guarded_http import GuardedHttp
 from espial.stores.ledger_table import LedgerTable
 from espial.stores.notifications_table import ConditionsTable, EvidenceTable, OutboxTable
 from espial.stores.onboarding_queue import SqsOnboardingQueue
@@ -52,6 +56,24 @@ def events(stack: Stack) -> EventsTable:
 
 def walks(stack: Stack) -> WalksTable:
     return WalksTable(stack.client("dynamodb"), stack.events_table)
+
+
+def ways(stack: Stack) -> Ways:
+    """The ways out of this machine for a sender, which gets a client that never retries by itself."""
+
+    def client(service: str) -> Any:
+        return stack.session.client(service, config=Config(retries={"total_max_attempts": 1}))
+
+    def secret(reference: str) -> bytes:
+        store, _, name = reference.partition(":")
+        if store == "ssm":
+            found = stack.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+        else:
+            found = stack.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
+        return str(found).encode().strip()
+
+    http = GuardedHttp("loopback" if stack.is_local else "public")
+    return Ways(client, http, http.dial, secret, lambda: datetime.now(UTC))
 
 
 def keys_of(stack: Stack, key: PersonKey) -> tuple[PersonKey, ...]:
@@ -87,6 +109,10 @@ def export_ledger(stack: Stack) -> DynamoExportLedger:
 
 def ledger(stack: Stack) -> LedgerTable:
     return LedgerTable(stack.client("dynamodb"), stack.events_table)
+
+
+def catalogues(stack: Stack) -> CatalogueTable:
+    return CatalogueTable(stack.client("dynamodb"), stack.catalogue_table)
 
 
 def export_objects(stack: Stack) -> S3Objects:

@@ -36,6 +36,7 @@ from typing import Any, Literal, NamedTuple
 from espial import own_events
 from espial.errors import OutcomeUnknown, Refused, TryAgain
 from espial.events import PersonKey
+from espial.mail_links import MailLinks
 from espial.messages import OWN_KEY, Message, Receipt, check, send_key
 from espial.messages import recipient as destined
 from espial.people import PersonView
@@ -55,7 +56,8 @@ from espial.ports import (
     Timers,
     Unsettled,
 )
-from espial.services.compose import compose
+from espial.services.compose import compose, reader
+from espial.services.recommend_products import Recommender
 from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, next_stage, recipient
 from espial.triggers.definition import Trigger
@@ -147,7 +149,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliverer:
-    """The ports of this use-case. `sender` opens a provider by its published settings."""
+    """The ports of this use-case. `sender` opens a provider by its published settings.
+
+    `links` makes links to our own pages, where there are any; `recommender` finds what templates recommend.
+    """
 
     people: People
     runs: Runs
@@ -158,6 +163,8 @@ class Deliverer:
     published: Published
     sender: Callable[[str, Mapping[str, Any]], Sender]
     clock: Callable[[], datetime]
+    links: Callable[[], MailLinks | None] = lambda: None
+    recommender: Recommender | None = None
     window: timedelta = field(default=RECONCILE_WINDOW)
 
     def deliver(self, request: Mapping[str, Any]) -> Outcome:
@@ -234,10 +241,35 @@ class Deliverer:
         compiled = self.published.template(template, run.definitions)
         now = self.clock()
         to = destined(sender.channel, recipient(trigger, run, view, now) or "")
-        key, channel = Occasion.of(run).send_key, sender.channel
-        mail = compose(run, view, to, key=key, provider=settings, template=compiled, now=now, channel=channel)
+        key = Occasion.of(run).send_key
+        mail = compose(
+            run,
+            view,
+            to,
+            key=key,
+            provider=settings,
+            template=compiled,
+            links=self._links(trigger, run, view, to, key=key, has_page=bool(settings.get("unsubscribe_url"))),
+            track=trigger.send.track,
+            extra=self._recommended(compiled, run, view, now),
+            now=now,
+            channel=sender.channel,
+        )
         check(mail, sender.features)
         return sender, mail
+
+    def _links(
+        self, trigger: Trigger, run: Run, view: PersonView, to: str, *, key: str, has_page: bool
+    ) -> MailLinks | None:
+        """To our own pages, where the provider names none or what readers do is to be told."""
+        links = self.links() if trigger.send.track or not has_page else None
+        return links.to(reader(trigger, run, view, to, key)) if links is not None else None
+
+    def _recommended(self, template: Mapping[str, Any], run: Run, view: PersonView, now: datetime) -> Mapping[str, Any]:
+        wanted = template.get("recommendations")
+        if self.recommender is None or not wanted:
+            return {}
+        return {"recommendations": self.recommender.products(wanted, run, view, now)}
 
     def _unmade(self, occasion: Occasion, trigger: Trigger, refusal: Refused) -> Outcome:
         """No mail can be made of it: settled under a claim, lest a template mended meanwhile sends it after all."""
