@@ -28,7 +28,7 @@
   const url = `${settings.endpoint}`.replace(/\/*$/, "/v1/batch");
 
   const memory = new Map(); // what could not be stored
-  const handed = new Set(); // calls that go out even if the page ends now
+  const handed = new Set(); // calls on their way even if the page ends
   const seen = new WeakSet(); // DOM events already reported: one that bubbles reaches document and window
   let timer = 0;
   let failures = 0;
@@ -161,7 +161,7 @@
 
   const call = (type, said) => {
     if (!allowed()) return undefined;
-    // Sorted, they are in the order of their making, also among tabs: the time, a count, and something random.
+    // Sorted, they are in the order of their making, also among tabs.
     const messageId = `${Date.now().toString(36)}${`${count++ % 1e4}`.padStart(4, "0")}-${random()}`;
     const whole = {
       type,
@@ -173,13 +173,16 @@
       ...said,
     };
     const text = JSON.stringify(whole);
-    save(CALL + messageId, bytes(text) > MAX_CALL ? shortened(whole, bytes(text)) : text);
+    // Half of a surrogate pair is no JSON for the API: it would refuse all calls beside it.
+    const sound = (bytes(text) > MAX_CALL ? shortened(whole, bytes(text)) : text)
+      .replace(/\\(\\|ud[89a-f]..)/g, (all, it) => (it === "\\" ? all : "?"));
+    save(CALL + messageId, sound);
     const waiting = names(CALL);
     while (waiting.length > settings.maxQueue) {
       settle(waiting.shift());
-      warn("queue_full", "the oldest call is dropped");
+      warn("queue_full");
     }
-    // While a request is out or is to be repeated, that decides when the next one goes.
+    // Else the request that is out, or is repeated, decides.
     if (!sending && !failures) {
       if (waiting.length >= settings.flushAt) schedule(0);
       else if (!timer) schedule(settings.flushAfter);
@@ -297,7 +300,7 @@
     sending = false;
     failures = outcome.failed ? failures + 1 : 0;
     if (failures) {
-      // Twice as long each time, a minute at most; between half of it and all, so that browsers do not come together.
+      // Twice as long each time, at random, so that browsers do not come together.
       const wait = Math.min(60000, settings.retryAfter * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
       schedule(Math.max(wait, outcome.failed * 1000 || 0));
     } else if (names(CALL)[0]) schedule(outcome.wait ?? 0);
@@ -369,14 +372,11 @@
       }
     });
 
-  /** The page ends: what waits is handed to the browser. Nobody hears whether it arrived, so it stays in the queue and
-   *  goes again with the next page, under the same messageId. */
+  /** The page ends. Nobody hears whether a beacon arrived: its calls stay queued and go again with the next page. */
   const leave = guarded(() => {
     const calls = allowed() && navigator.onLine ? due(handed) : [];
     if (calls.length && navigator.sendBeacon(url, body(calls))) calls.forEach(([name]) => handed.add(name));
   });
-
-  // at work
 
   const start = () => {
     if (`${settings.page}` !== "false") page();

@@ -94,7 +94,7 @@ class Receiver:
     def events(self) -> list[Event]:
         """What recording makes of everything accepted, in the order it came, repetitions included."""
         return [
-            normalise(SOURCE, item, Arrival(SHOP, delivery.received_at, delivery.transport)).event
+            normalise(SOURCE, item, Arrival(connection=SHOP, transport=delivery.transport, received_at=delivery.received_at)).event
             for delivery in list(self.queue.deliveries)
             for item in SOURCE.split(delivery)
         ]

@@ -248,7 +248,7 @@ def test_without_storage_it_works_as_long_as_the_page(shopper, receiver):
         "let deep = {}; for (let at = 0; at < 50000; at++) deep = {deep}; espial.track('deep', deep)",
         "espial.track('wide', {list: Array.from({length: 1e6}, (_, at) => at)})",
         "espial.track('x'.repeat(1e6), {cart_id: 'y'.repeat(1e6)}); espial.identify('z'.repeat(1e6), {a: 1}); espial.reset()",
-        "espial.track('lone \\ud800 surrogate', {text: '\\ud800'})",
+        "espial.track('lone \\ud800 surrogate', {text: '\\ud800', fine: '\\ud83d\\ude00 \\\\ud800'})",
         "document.title = 't'.repeat(1e5); espial.page()",
         "Object.keys = () => { throw new Error('page') }",
     ],
