@@ -302,7 +302,7 @@
     if (failures) {
       // Twice as long each time, at random, so that browsers do not come together.
       const wait = Math.min(60000, settings.retryAfter * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
-      schedule(Math.max(wait, outcome.failed * 1000 || 0));
+      schedule(Math.max(wait, Math.min(3600, parseFloat(outcome.failed)) * 1000 || 0));
     } else if (names(CALL)[0]) schedule(outcome.wait ?? 0);
   };
 

@@ -1,4 +1,4 @@
-"""The tracking API on loopback: the real service behind the gateway's CORS, and what it accepted as canonical events."""
+"""The tracking API on loopback: the real service, with the gateway's CORS, and what it took as canonical events."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class Receiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 status, said = receiver.receive(self.path, headers, body)
                 receiver.posted.append(Posted(self.command, headers, body, status))
                 self.answer(status, said)
 
-            def do_OPTIONS(self) -> None:  # noqa: N802
+            def do_OPTIONS(self) -> None:
                 receiver.posted.append(Posted(self.command, {}, b"", 204))
                 self.answer(204, b"")
 
@@ -94,7 +94,9 @@ class Receiver:
     def events(self) -> list[Event]:
         """What recording makes of everything accepted, in the order it came, repetitions included."""
         return [
-            normalise(SOURCE, item, Arrival(connection=SHOP, transport=delivery.transport, received_at=delivery.received_at)).event
+            normalise(
+                SOURCE, item, Arrival(connection=SHOP, transport=delivery.transport, received_at=delivery.received_at)
+            ).event
             for delivery in list(self.queue.deliveries)
             for item in SOURCE.split(delivery)
         ]
@@ -110,7 +112,7 @@ class Receiver:
 class Pages(SimpleHTTPRequestHandler):
     """`web/`, and two pages that take the snippet's settings as JSON after the #; one of them may store nothing."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         page = {"/blank.html": BLANK, "/sandboxed.html": SANDBOXED}.get(urlsplit(self.path).path)
         if page is None:
             super().do_GET()
