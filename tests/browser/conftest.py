@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
@@ -24,13 +25,11 @@ QUICK = {"writeKey": KEY, "flushAfter": 20, "retryAfter": 50, "page": False}
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The browser; in CI its absence is a failure."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        sync_playwright = None
-    if not (sync_playwright and CHROMIUM):
+    if not (find_spec("playwright") and CHROMIUM):
         message = "no browser to test in: `make test-browser` installs playwright, and Chromium where it may"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)

@@ -244,7 +244,7 @@ HOSTILE = {
     "a getter that throws": "espial.track('g', {get boom() { throw new Error('no') }})",
     "no JSON": """espial.track('f', {f() {}, s: Symbol('s'), n: NaN, i: Infinity, b: 10n, d: new Date(NaN)});
                   espial.track('w', {map: new Map(), window})""",
-    "nothing given": "espial.track(Symbol('x')); espial.track(); espial.product(); espial.cart(null); espial.push(null)",
+    "nothing given": "espial.track(Symbol('x')); espial.track(); espial.product(); espial.cart(null); espial.push()",
     "deep": "let deep = {}; for (let at = 0; at < 50000; at++) deep = {deep}; espial.track('deep', deep)",
     "wide": "espial.track('wide', {list: Array.from({length: 1e6}, (_, at) => at)})",
     "long": "espial.track('x'.repeat(1e6), {cart_id: 'y'.repeat(1e6)})",

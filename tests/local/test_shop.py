@@ -34,5 +34,8 @@ def test_a_cart_left_in_the_browser_is_reminded_of(world: World, chromium: Any):
         context.close()
     (mail,) = world.mails_to(address)
     assert (True, False) == ("Reading lamp" in mail["BodyText"], "Wool throw" in mail["BodyText"])
-    kinds = {event["type"] for event in world.events_of(address)}
+    (browser,) = {
+        event["person"]["session_id"] for event in world.events_of(address) if event["type"] == "cart_updated"
+    }
+    kinds = {event["type"] for event in world.events_of(browser)}
     assert {"page_viewed", "cart_updated", "profile_updated"} <= kinds
