@@ -48,12 +48,15 @@ class Posted(NamedTuple):
 
 
 class Receiver:
-    """`queue.away` makes it answer 503."""
+    """`queue.away` makes it answer 503; while `answers` is cleared it does not answer what it is `asked`."""
 
     def __init__(self) -> None:
         self.connections = FakeConnections(SHOP, secrets={"shop": [KEY.encode()]})
         self.queue = FakeDeliveryQueue()
         self.posted: list[Posted] = []
+        self.asked = 0
+        self.answers = threading.Event()
+        self.answers.set()
 
     def receive(self, path: str, headers: dict[str, str], body: bytes, method: str = "POST") -> tuple[int, bytes]:
         """What the function behind the gateway answers."""
@@ -70,6 +73,8 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.asked += 1
+                receiver.answers.wait()
                 status, said = receiver.receive(self.path, headers, body)
                 receiver.posted.append(Posted(self.command, headers, body, status))
                 self.answer(status, said)

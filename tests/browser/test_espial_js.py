@@ -221,6 +221,44 @@ def test_two_tabs_share_one_queue(shopper, receiver):
     )
 
 
+def test_one_tab_at_a_time_sends(shopper, receiver):
+    """While one waits for its answer the other does not send the same."""
+    tabs = [shopper.open(), shopper.open()]
+    receiver.answers.clear()
+    tabs[0].evaluate(TRACK, "a")
+    shopper.until("it was asked", lambda: receiver.asked)
+    tabs[1].evaluate(TRACK, "b")
+    tabs[1].wait_for_timeout(300)
+    asked = receiver.asked
+    receiver.answers.set()
+    shopper.until("an empty queue", lambda: tabs[0].evaluate(QUEUED) == 0)
+    assert (1, ["a", "b"]) == (asked, [event.platform_type for event in receiver.events()])
+
+
+def test_where_only_cookies_are_kept_the_next_page_is_the_same_person(shopper, receiver):
+    """The anonymous id outlives the page in a cookie."""
+    shopper.context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('off', 'SecurityError') }})"
+    )
+    for name in ("a", "b"):
+        shopper.open().evaluate(TRACK, name)
+    shopper.until("both", lambda: len(receiver.recorded()) == 2)
+    assert 1 == len({event.person.session_id for event in receiver.recorded()})
+
+
+def test_a_cart_in_a_circle_is_still_a_cart(shopper, receiver):
+    """What leads back is left out."""
+    tab = shopper.open()
+    tab.evaluate("() => { const item = {id: 'p-1', price: 2}; item.category = {item}; espial.cart({items: [item]}) }")
+    shopper.until("the cart", receiver.recorded)
+    (event,) = receiver.recorded()
+    assert ("cart_updated", "p-1", 2.0) == (
+        event.type,
+        event.commerce.cart.items[0].id,
+        event.commerce.cart.items[0].price,
+    )
+
+
 def test_without_storage_it_works_as_long_as_the_page(shopper, receiver):
     """In a frame that may store nothing, cookies included, one person is one person."""
     tab = shopper.open("sandboxed.html")
