@@ -347,6 +347,9 @@ def test_a_socket_is_used_while_it_answers(shopper, receiver, acknowledges):
     shopper.until("an empty queue", lambda: tab.evaluate(QUEUED) == 0)
     assert ["a", "b"] == [event.platform_type for event in receiver.events()] == [frame["event"] for frame in frames]
     assert acknowledges == (receiver.posted == [])
+    tab.evaluate(TRACK, "c")
+    shopper.until("the next one", lambda: "c" in receiver.types())
+    assert (3 if acknowledges else 2) == len(frames)
 
 
 def test_a_socket_that_is_not_there_costs_nothing(shopper, receiver):
