@@ -22,10 +22,12 @@ from espial.messages import Message, Receipt
 from espial.normalise import Recordable
 from espial.people import NOTHING, PersonView, merge_profile, timeline
 from espial.services.deliver import Deliverer, Occasion, Outcome
+from espial.services.load_catalogue import load as load_catalogue
+from espial.services.recommend_products import Recommender
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
 from espial.vocabulary import EventType
-from tests.fakes import FakeClaims, FakeEventStore
+from tests.fakes import FakeCatalogues, FakeClaims, FakeEventStore
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRIGGER: dict[str, Any] = {
@@ -135,6 +137,7 @@ class World:
         self.settings: Mapping[str, Any] = PROVIDER
         self.compiled: Mapping[str, Any] = TEMPLATE
         self.links: MailLinks | None = None
+        self.catalogues = FakeCatalogues()
         self.on_step: Callable[[str], None] = lambda _name: None
 
     # ports
@@ -217,6 +220,7 @@ class World:
             people=step(self, "people"), runs=step(self, "runs"), decisions=step(self, "decisions"),
             timers=step(self, "timers"), claims=step(self.claims, "claims"), events=step(self.store, "events"),
             published=_Published(self), sender=self.sender, clock=lambda: self.now, links=lambda: self.links,
+            recommender=Recommender(self.catalogues),
         )  # fmt: skip
 
     def deliver(self, request: Mapping[str, Any]) -> Outcome:
@@ -607,6 +611,24 @@ def test_whoever_refuses_is_not_tracked(said):
     )  # fmt: skip
     world.drain([request])
     assert "pages.example.com" not in world.provider.accepted[0].html
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_mail_without_recommendations_is_skipped_or_shows_its_own_block(required):
+    """As the template says; with a catalogue it shows what is sold, at the price of the moment."""
+    html = "{% for one in recommendations %}{{ one.name }} {{ one.price }}{% else %}nothing{% endfor %}"
+    wanted = {"catalogue": "shop", "count": 1, "fallback": [], "max_age": "1d", "required": required}
+    for loads in (False, True):
+        world = World()
+        world.compiled = {**TEMPLATE, "html": html, "recommendations": wanted, "sha": "recommending-1"}
+        if loads:
+            row = {"id": "p-1", "name": "Laces", "price": "2.50", "url": "https://shop.example.com/p-1"}
+            load_catalogue("shop", [row], world.catalogues, as_of=START, now=START)
+        world.drain([world.abandons(1)])
+        if required and not loads:
+            assert [("message_skipped", "no_recommendations")] == world.own()
+        else:
+            assert ("Laces 2.5" if loads else "nothing") in world.provider.accepted[0].html
 
 
 def test_a_message_that_comes_early_is_set_again():
