@@ -10,10 +10,11 @@ import typer
 
 from espial.cli import stores
 from espial.cli.output import complain, dump, say
-from espial.cli.stack import Failed, Stack
+from espial.cli.stack import Failed
 from espial.definitions import load, publish
 from espial.definitions.load import Definitions
 from espial.definitions.schemas import KINDS, json_schema
+from espial.services.apply_definitions import apply as apply_definitions
 
 Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of definitions.")]
 Stage = Annotated[str | None, typer.Option(help="Lay stages/<STAGE>.yaml over the definitions.")]
@@ -33,20 +34,14 @@ def apply(
     """
     checked = load.load(directory, stage)
     _warn(checked)
-    new = publish.bundle(checked)
-    stack: Stack = ctx.obj
-    bucket = stores.definitions(stack)
-    before = bucket.active()
-    lines = publish.changes(before, new, bucket)
-    if lines and not dry_run:
-        publish.publish(new, bucket, datetime.now(UTC), replaces=before)
+    done = apply_definitions(checked, stores.definitions(ctx.obj), datetime.now(UTC), dry_run=dry_run)
     if as_json:
-        dump({"version": new.version, "changes": lines, "applied": bool(lines) and not dry_run})
+        dump(done._asdict())
         return
-    for line in lines:
+    for line in done.changes:
         say(line)
-    version = new.version[:12]
-    if not lines:
+    version = done.version[:12]
+    if not done.changes:
         say(f"nothing to change: version {version} is in force")
     elif dry_run:
         say(f"dry run: version {version} would be put in force; nothing was changed")
