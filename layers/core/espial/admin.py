@@ -44,7 +44,7 @@ def asked(request: Request) -> Asked:
     if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_ROWS):
         raise Refusal(400, "bad_limit", f"limit must be a whole number from 1 to {MOST_ROWS}")
     return Asked(
-        _person(request.path.get("person", "")),
+        person(request.path.get("person", "")),
         int(limit),
         messages_only=_one_of(given, "messages_only", ("false", "true")) == "true",
         as_page=_one_of(given, "format", (_preferred(request), "html", "json")) == "html",
@@ -95,16 +95,17 @@ def refused(exc: Exception) -> Reply:
     return _json(status, {"reason": reason, "detail": detail}, headers)
 
 
-def _person(text: str) -> PersonKey:
+def person(text: str) -> PersonKey:
+    """A person's key. Raises Refusal (400)."""
     if len(text.encode()) > LONGEST_KEY:
         raise Refusal(400, "bad_person", f"a person's key has at most {LONGEST_KEY} bytes")
     try:
-        person = PersonKey.parse(text)
+        found = PersonKey.parse(text)
     except ValueError as exc:
         raise Refusal(400, "bad_person", str(exc)) from exc
-    if not person.value.strip():
+    if not found.value.strip():
         raise Refusal(400, "bad_person", "a person's key is empty")
-    return person
+    return found
 
 
 def _preferred(request: Request) -> str:
