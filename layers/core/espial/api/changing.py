@@ -53,7 +53,8 @@ def _definitions(api: APIGatewayHttpResolver, settings: ChangeStackSettings) -> 
     def put_definitions(asked: Annotated[models.PutDefinitions, Body()]) -> models.Applied:
         """All files of the folder each time: what is not among them is removed.
 
-        With `dry_run` nothing is changed and `changes` says what would be. What is wrong is answered 422, each problem with its file, line and field.
+        With `dry_run` nothing is changed and `changes` says what would be.
+        What is wrong is answered 422, each problem with its file, line and field.
         """
         with TemporaryDirectory() as folder:
             root = File(folder).resolve()
@@ -92,7 +93,8 @@ def _destinations(api: APIGatewayHttpResolver, settings: ChangeStackSettings) ->
     def post_replay(name: Name, asked: Annotated[models.ReplayNotifications, Body()]) -> models.Replayed:
         """Their receiver gets them under their own ids, marked as a replay.
 
-        Of a time: ask again with `next` as `cursor` until it is null. Without `until`, `next` keeps the end that the first call had.
+        Of a time: ask again with `next` as `cursor` until it is null.
+        Without `until`, `next` keeps the end that the first call had.
         """
         if asked.trigger and asked.trigger not in ASKABLE:
             raise Refusal(400, "bad_trigger", f"no trigger or event type named {asked.trigger!r}")
@@ -252,7 +254,8 @@ def _republish(api: APIGatewayHttpResolver, settings: ChangeStackSettings) -> No
     def post_republish(asked: Annotated[models.Republish, Body()]) -> models.Republished:
         """Whoever takes events from the bus knows them by their id.
 
-        Without `person` the whole table is gone through, a stretch a call: ask again with `next` as `cursor` until it is null.
+        Without `person` the whole table is gone through, a stretch a call:
+        ask again with `next` as `cursor` until it is null.
         """
         wanted = None
         if not asked.everything:

@@ -36,9 +36,11 @@ class PutDefinitions(_Asked):
     files: dict[Key, str] = Field(
         description="Path under `definitions/` -> the file's text.",
         max_length=2000,
-        examples=[{"connections/sendgrid-main.yaml": "platform: sendgrid\nsecrets: [espial/sendgrid-main]\n"}],
+        examples=[
+            {"connections/sendgrid-main.yaml": "platform: sendgrid\nsecrets: [secretsmanager:espial/sendgrid]\n"}
+        ],
     )
-    stage: Name | None = Field(default=None, description="Lay `stages/<stage>.yaml` over them.", examples=["test"])
+    stage: Name | None = Field(default=None, description="Lay `stages/<stage>.yaml` over them.", examples=[None])
     dry_run: bool = Field(default=False, description="Only say what would change.", examples=[True])
 
 

@@ -13,6 +13,7 @@ import msgspec
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swagger_html
+from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 
 from espial import admin, wiring
 from espial.api import models
@@ -53,7 +54,9 @@ Since = Annotated[Instant | None, Query(description="Default: a day before `unti
 Until = Annotated[Instant | None, Query(description="Default: now.")]
 Text = Annotated[str | None, Query(max_length=1000, pattern=PRINTABLE)]
 
-_JOURNAL = {200: {"description": "Rows, oldest first.", "content": {"application/json": {}, "text/html": {}}}}
+_JOURNAL: dict[int, OpenAPIResponse] = {
+    200: {"description": "Rows, oldest first.", "content": {"application/json": {}, "text/html": {}}}
+}
 SWAGGER = File(powertools.__file__).parent / "openapi" / "swagger_ui"
 HOURS_A_PAGE = timedelta(hours=24)
 
@@ -121,7 +124,8 @@ def _events(api: APIGatewayHttpResolver, settings: ServeApiSettings) -> None:
     def get_events(person: Person = "", campaign: Text = None, limit: Newest = 200) -> models.Recorded:
         """Give `person` or `campaign`.
 
-        A campaign's events are looked for in the whole table: of a large one that takes longer than a call may, and `espial events --campaign` is the way.
+        A campaign's events are looked for in the whole table:
+        of a large one that takes longer than a call may, and `espial events --campaign` is the way.
         """
         if bool(person) == bool(campaign):
             raise Refusal(400, "bad_request", "give person or campaign, one of the two")
