@@ -152,9 +152,8 @@ def test_connections_are_listed_page_by_page(applied):
 @pytest.fixture
 def shop(applied) -> Api:
     """A destination that collects, as it ships, and one that is posted to, with something waiting."""
-    crm = (
-        "process: http\non: [OPEN]\nhttp: {url: 'https://crm.example.com/hook', secrets: ['secretsmanager:espial/x']}\n"
-    )
+    http = "{url: 'https://crm.example.com/hook', secrets: ['secretsmanager:espial/x']}"
+    crm = f"process: http\non: [OPEN]\nhttp: {http}\n"
     applied.told("PUT", "/definitions", {"files": {**files(), "destinations/crm.yaml": crm}, "stage": "local"})
     return applied
 
@@ -413,12 +412,11 @@ def test_every_route_has_an_example_that_it_understands(applied, monkeypatch, me
     body: Any = ""
     if "requestBody" in operation:
         content = operation["requestBody"]["content"]["application/json"]
-        body = (
-            next(iter(content["examples"].values()))["value"] if "examples" in content else examples(content["schema"])
-        )
+        (named,) = content.get("examples", {"": {}}).values()
+        body = named.get("value") or examples(content["schema"])
     answer = applied(method.upper(), path, body, **query)
     said = json.loads(answer["body"])
-    assert answer["statusCode"] in (200, 202, 404) or said.get("reason") in ("bad_request",), said
+    assert answer["statusCode"] in (200, 202, 404) or said.get("reason") == "bad_request", said
 
 
 # -- hostile requests
@@ -462,11 +460,11 @@ TEXTS = st.sampled_from(["1", "0", "-1", "9" * 5000, "Ilx1MDAwMCI", "2026-13-01"
 )
 
 
-def test_no_request_is_an_error_of_ours(applied, monkeypatch):
+def test_no_request_is_an_error_of_ours(shop, monkeypatch):
     """Whatever is asked for, by whatever method, with whatever body: an answer or a problem with its reason."""
     monkeypatch.setattr(wiring, "begin", lambda _function, _event: None)
 
-    @settings(max_examples=400, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=300, suppress_health_check=list(HealthCheck), deadline=None)
     @given(
         route=st.sampled_from(ROUTES),
         names=st.lists(SEGMENTS, min_size=2, max_size=2),
@@ -477,7 +475,7 @@ def test_no_request_is_an_error_of_ours(applied, monkeypatch):
         method, path, _ = route
         for name in ("{name}", "{person}"):
             path = path.replace(name, names[0])
-        answer = applied(method.upper(), path, body, **query)
+        answer = shop(method.upper(), path, body, **query)
         assert answer["statusCode"] < 500, (answer["body"], method, path, query, body)
         if answer["statusCode"] >= 400:
             said = json.loads(answer["body"])
