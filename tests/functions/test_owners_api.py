@@ -69,6 +69,15 @@ class Api:
         assert status == answer["statusCode"], answer["body"]
         return json.loads(answer["body"])
 
+    def every(self, path: str) -> list[str]:
+        """The ids of a list, two a page."""
+        page = self.told("GET", path, limit="2")
+        found = page["items"]
+        while page["next"]:
+            page = self.told("GET", path, limit="2", cursor=page["next"])
+            found += page["items"]
+        return [one["id"] for one in found]
+
     def queued(self, name: str) -> list[Any]:
         url = self.environment[f"{name.upper()}_QUEUE_URL"]
         found = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
@@ -76,7 +85,7 @@ class Api:
 
 
 @pytest.fixture
-def api(cloud, load_app, monkeypatch) -> Api:
+def api(cloud: Any, load_app: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.url)
     return Api(cloud, load_app)
 
@@ -88,7 +97,7 @@ def files() -> dict[str, str]:
 
 
 @pytest.fixture
-def applied(api) -> Api:
+def applied(api: Api) -> Api:
     assert api.told("PUT", "/definitions", {"files": files(), "stage": "local"})["applied"]
     return api
 
@@ -150,7 +159,7 @@ def test_connections_are_listed_page_by_page(applied):
 
 
 @pytest.fixture
-def shop(applied) -> Api:
+def shop(applied: Api) -> Api:
     """A destination that collects, as it ships, and one that is posted to, with something waiting."""
     http = "{url: 'https://crm.example.com/hook', secrets: ['secretsmanager:espial/x']}"
     crm = f"process: http\non: [OPEN]\nhttp: {http}\n"
@@ -176,13 +185,7 @@ def test_attempts_are_told_page_by_page(shop):
     """The newest first, each once."""
     kept = EvidenceTable(shop.cloud.client("dynamodb"), "notifications")
     kept.keep([an_attempt(number, destination="crm") for number in range(5)])
-    seen, cursor = [], {}
-    while True:
-        page = shop.told("GET", "/destinations/crm/attempts", limit="2", **cursor)
-        seen += [one["id"] for one in page["items"]]
-        if page["next"] is None:
-            break
-        cursor = {"cursor": page["next"]}
+    seen = shop.every("/destinations/crm/attempts")
     assert [one.id for one in kept.of("crm")] == seen
     assert 5 == len(seen)
 
@@ -295,13 +298,7 @@ def test_quarantine_is_read_replayed_and_discarded(api):
             content={"kind": "notice", "message": str(number)} if number else {"kind": "item", "item": None},
         )
         kept.put(entry)
-    seen, cursor = [], {}
-    while True:
-        page = api.told("GET", "/quarantine", limit="2", **cursor)
-        seen += [one["id"] for one in page["items"]]
-        if page["next"] is None:
-            break
-        cursor = {"cursor": page["next"]}
+    seen = api.every("/quarantine")
     assert [one.id for one in kept.list()] == seen
     assert 5 == len(seen)
     assert "notice" == api.told("GET", "/quarantine/entry", id=seen[0])["content"]["kind"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -19,18 +19,17 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Path
 from espial import admin, wiring
 from espial.api import models
 from espial.api.pages import after, cursor_of, place_of
-from espial.definitions import load
+from espial.definitions import load, publish
 from espial.errors import EspialError, InvalidDefinition, Refused, TryAgain
 from espial.events import Event
 from espial.gateway import Refusal, read
 from espial.notifications.triggers import ASKABLE
 from espial.ports import Quarantine
-from espial.services.apply_definitions import apply
 from espial.services.export_files import ExportFiles
 from espial.services.publish_events import wanted_by
 from espial.services.recipient_files import facts
 from espial.services.replay_quarantine import replay
-from espial.services.republish import republish
+from espial.services.republish import received, republish
 from espial.services.timeline import timeline
 from espial.settings import ChangeStackSettings
 
@@ -65,7 +64,7 @@ def _definitions(api: APIGatewayHttpResolver, settings: ChangeStackSettings) -> 
             except InvalidDefinition as exc:
                 raise InvalidDefinition([said.replace(f"{root}/", "") for said in exc.problems]) from exc
         bucket = wiring.definitions(settings.store_bucket)
-        done = apply(checked, bucket, datetime.now(UTC), dry_run=asked.dry_run)
+        done = publish.apply(checked, bucket, datetime.now(UTC), dry_run=asked.dry_run)
         return models.Applied(**done._asdict())
 
 
@@ -262,25 +261,18 @@ def _republish(api: APIGatewayHttpResolver, settings: ChangeStackSettings) -> No
             wanted = wanted_by(wiring.definitions(settings.store_bucket).active() or {})
         bus, tally, following = wiring.event_bus(settings.event_bus), Counter[str](), None
         if asked.person is not None:
-            tally = republish(_between(_of_person(settings, asked.person), asked), bus=bus, wanted=wanted)
+            tally = republish(
+                received(_of_person(settings, asked.person), asked.since, asked.until), bus=bus, wanted=wanted
+            )
         else:
             is_over, past = _enough(), wiring.past_events(settings.events_table)
             following = asked.cursor and place_of(asked.cursor)
             while True:
                 some, following = past.page(following or "")
-                tally += republish(_between(some, asked), bus=bus, wanted=wanted)
+                tally += republish(received(some, asked.since, asked.until), bus=bus, wanted=wanted)
                 if not following or is_over():
                     break
         return models.Republished(**tally, next=cursor_of(following) if following else None)
-
-
-def _between(found: list[Event], asked: models.Republish) -> Iterator[Event]:
-    first, last = asked.since, asked.until
-    return (
-        event
-        for event in found
-        if (first is None or first <= event.received_at) and (last is None or event.received_at <= last)
-    )
 
 
 def _of_person(settings: ChangeStackSettings, person: str) -> list[Event]:

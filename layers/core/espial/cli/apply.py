@@ -14,7 +14,6 @@ from espial.cli.stack import Failed
 from espial.definitions import load, publish
 from espial.definitions.load import Definitions
 from espial.definitions.schemas import KINDS, json_schema
-from espial.services.apply_definitions import apply as apply_definitions
 
 Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of definitions.")]
 Stage = Annotated[str | None, typer.Option(help="Lay stages/<STAGE>.yaml over the definitions.")]
@@ -34,7 +33,7 @@ def apply(
     """
     checked = load.load(directory, stage)
     _warn(checked)
-    done = apply_definitions(checked, stores.definitions(ctx.obj), datetime.now(UTC), dry_run=dry_run)
+    done = publish.apply(checked, stores.definitions(ctx.obj), datetime.now(UTC), dry_run=dry_run)
     if as_json:
         dump(done._asdict())
         return
