@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
 from espial import wiring
-from espial.api import changing
+from espial.api import app, changing
 from espial.api.document import whole
 from espial.exports.files import ExportFile
 from espial.feeds.files import Batch
@@ -251,6 +251,14 @@ def test_the_ledger_is_told_a_day_at_a_time(api):
     wrong = api.told("GET", "/ledger", status=400, since="2026-01-03T00:00:00Z", until="2026-01-01T00:00:00Z")
     assert "bad_range" == wrong["reason"]
     assert "invalid_request" == api.told("GET", "/ledger", status=422, since="0001-01-01T00:00:00Z")["reason"]
+
+
+def test_an_answer_that_lambda_would_not_hand_over_is_refused(api, cloud, monkeypatch):
+    """With what to do instead."""
+    record(cloud, EVERYTHING)
+    monkeypatch.setattr(app, "LARGEST", 1000)
+    assert "answer_too_large" == api.told("GET", "/events", status=413, person="id:cust-1001")["reason"]
+    assert 404 == api("GET", "/definitions")["statusCode"]
 
 
 # -- exports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Mapping
@@ -16,6 +17,9 @@ from espial.api.problems import TYPE, problem
 from espial.gateway import Refusal
 
 Routes = Callable[[APIGatewayHttpResolver, Any], None]
+
+LARGEST = 6_000_000
+"""Characters of an answer as Lambda hands it over, in ASCII; it refuses more than 6 MB (of 1,048,576 bytes)."""
 
 PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 TITLE = "Espial: the owner's API"
@@ -82,9 +86,16 @@ def answer(api: APIGatewayHttpResolver, event: Mapping[str, Any], context: Any) 
         body = event.get("body") or ""
         (b64decode(body) if event.get("isBase64Encoded") else body.encode()).decode()
     except (UnicodeError, NotBase64):
-        said = problem(Refusal(400, "not_utf8", "the body is not UTF-8"))
-        return {"statusCode": said.status_code, "headers": dict(said.headers), "body": said.body}
-    return api.resolve(dict(event), context)
+        return _refused(Refusal(400, "not_utf8", "the body is not UTF-8"))
+    found = api.resolve(dict(event), context)
+    if len(found["body"]) > LARGEST or len(json.dumps(found)) > LARGEST:
+        return _refused(Refusal(413, "answer_too_large", "the answer is over 6 MB: ask for less of it, with limit"))
+    return found
+
+
+def _refused(why: Refusal) -> dict[str, Any]:
+    said = problem(why)
+    return {"statusCode": said.status_code, "headers": dict(said.headers), "body": said.body}
 
 
 def document(api: APIGatewayHttpResolver) -> dict[str, Any]:
