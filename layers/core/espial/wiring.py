@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         EventStore,
         Outside,
         People,
-        Quarantine,
         RawArchive,
         Runs,
         Sender,
@@ -167,7 +166,7 @@ def archive(store_bucket: str) -> RawArchive:
 
 
 @cache
-def quarantine(store_bucket: str) -> Quarantine:
+def quarantine(store_bucket: str) -> S3Quarantine:
     """Everything refused after it was accepted."""
     from espial.stores.quarantine import S3Quarantine
 
@@ -716,13 +715,6 @@ def ways_back(settings: ChangeStackSettings) -> WaysBack:
 
     queue = SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket)
     return WaysBack(queue, partial(_send, settings.notice_queue_url), export_ledger(settings.events_table))
-
-
-def kept(store_bucket: str) -> S3Quarantine:
-    """Quarantine, to be read page by page."""
-    from espial.stores.quarantine import S3Quarantine
-
-    return S3Quarantine(client("s3"), store_bucket)
 
 
 def destinations(settings: ServeApiSettings, outgoing_queue_url: str = "") -> Destinations:

@@ -243,7 +243,7 @@ def _quarantine(api: APIGatewayHttpResolver, settings: ServeApiSettings) -> None
     @api.get("/quarantine", tags=["quarantine"], summary="What was refused after it was accepted, newest first")
     def get_quarantine(reason: Text = None, limit: Limit = 20, cursor: Cursor = "") -> Page[models.Entry]:
         place = place_of(cursor)
-        kept = wiring.kept(settings.store_bucket).list(reason=reason, limit=limit + 1, after=place)
+        kept = wiring.quarantine(settings.store_bucket).list(reason=reason, limit=limit + 1, after=place)
         some, following = page(iter(kept), limit, lambda one: one.id)
         return Page(items=[models.Entry(**one._asdict()) for one in some], next=following)
 
