@@ -208,7 +208,9 @@ def events() -> dict[str, dict[str, Any]]:
         "serve_api/timeline-page": http_event("/timeline/id:cust-1001", "", method="GET", query="format=html&limit=50"),
         "serve_api/explain": http_event("/explain/cart-abandoned/id:cust-1001", "", method="GET", query="limit=5"),
         "serve_api/bad-person": http_event("/timeline/fax:1", "", method="GET"),
-        "serve_api/onboarding": http_event(
+        "serve_api/description": http_event("/openapi.json", "", method="GET"),
+        "change_stack/switch": http_event("/destinations/shop-events", '{"enabled": false}', method="PATCH"),
+        "change_stack/onboarding": http_event(
             "/onboarding/braze-welcome", '[{"PID": "P-1001", "Email": "ada@example.com"}]'
         ),
         "serve_notifications/events": http_event(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 ROUTES = {
     "in": "ANY /in/{platform}/{connection}",
     "v1": "ANY /v1/{proxy+}",
     "timeline": "GET /timeline/{person+}",
-    "explain": "GET /explain/{trigger}/{person+}",
-    "onboarding": "POST /onboarding/{name}",
     **dict.fromkeys(("u", "c", "o"), "ANY /{page}/{token}"),
     "pull": "ANY /pull/{proxy+}",
     "_bus": "ANY /_bus/request.soap",
@@ -33,19 +32,21 @@ def http_event(
     parts = path.strip("/").split("/")
     if parts[0] == "in":
         parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
-    elif parts[0] == "explain":
-        parameters = {"trigger": parts[1], "person": "/".join(parts[2:])}
     elif parts[0] in ("u", "c", "o"):
         parameters = dict(zip(("page", "token"), parts, strict=True))
+    elif parts[0] not in ROUTES:
+        parameters = {"proxy": "/".join(parts)}
     elif "{" not in ROUTES[parts[0]]:
         parameters = {}
     else:
-        parameters = {{"timeline": "person", "onboarding": "name"}.get(parts[0], "proxy"): "/".join(parts[1:])}
+        parameters = {{"timeline": "person"}.get(parts[0], "proxy"): "/".join(parts[1:])}
+    queried = parse_qs(query, keep_blank_values=True)
     return {
         "version": "2.0",
-        "routeKey": ROUTES[parts[0]],
+        "routeKey": ROUTES.get(parts[0], f"{'GET' if method == 'GET' else 'ANY'} /{{proxy+}}"),
         "rawPath": path,
         "rawQueryString": query,
+        **({"queryStringParameters": {name: ",".join(values) for name, values in queried.items()}} if queried else {}),
         "headers": dict(headers or {}),
         "requestContext": {
             "requestId": REQUEST_ID,

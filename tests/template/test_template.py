@@ -220,8 +220,12 @@ TABLE_CALLS = {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # the events
         *("GetItem", "PutItem", "UpdateItem"),  # the ledger
     },
-    "ServeApiFunction": {"Query"},  # events, and who is who
+    "ServeApiFunction": {"Query", "BatchGetItem", "GetItem", "Scan"},  # the last for a campaign's events
     "ServePagesFunction": {"Query"},  # what a reader agreed to
+    "ChangeStackFunction": {
+        *("Query", "Scan", "BatchGetItem", "UpdateItem"),  # events to publish again; files to read again
+        *("GetItem", "PutItem", "PartiQLUpdate"),  # NotificationsTable: switched, sent again
+    },
     "ServeNotificationsFunction": {  # all of NotificationsTable
         *("BatchGetItem", "BatchWriteItem", "PartiQLUpdate", "PutItem", "Query", "UpdateItem"),  # what waits; evidence
         *("DeleteItem", "GetItem"),  # logins, and batches that are out

@@ -140,13 +140,14 @@ def test_a_trigger_that_was_removed_still_tells_what_it_decided():
 
 def test_what_the_route_asks_for():
     """GET /explain/{trigger}/{person+}."""
-    asked = admin.asked_why(
-        read(http_event("/explain/cart/email:a/b@example.com", method="GET", query="key=77&limit=3"))
-    )
+    asked = _asked("/explain/cart/email:a/b@example.com", "key=77&limit=3")
     assert admin.Reasons("cart", PersonKey("email", "a/b@example.com"), "77", 3) == asked
-    assert admin.Reasons("cart", ADA_KEY, None, 20) == admin.asked_why(
-        read(http_event("/explain/cart/id:P-1001", method="GET"))
-    )
+    assert admin.Reasons("cart", ADA_KEY, None, 20) == _asked("/explain/cart/id:P-1001")
+
+
+def _asked(path: str, query: str = "") -> admin.Reasons:
+    _, _, trigger, person = path.split("/", 3)
+    return admin.asked_why(read(http_event(path, method="GET", query=query)), trigger, person)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_what_the_route_asks_for():
 def test_what_the_route_refuses(path, query, reason):
     """With a reason."""
     with pytest.raises(Refusal) as caught:
-        admin.asked_why(read(http_event(path, method="GET", query=query)))
+        _asked(path, query)
     assert reason == caught.value.reason
 
 

@@ -79,6 +79,16 @@ class Stored(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
+class Others(NamedTuple):
+    """Other reports of one event: each that says something else, and all that the agreeing ones say together.
+
+    `together` is None where the recorded event says all of it.
+    """
+
+    conflicts: list[dict[str, Any]]
+    together: dict[str, Any] | None
+
+
 class EventStore(Protocol):
     """EventsTable: the insert is the dedupe and the outbox."""
 

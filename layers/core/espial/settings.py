@@ -134,8 +134,24 @@ class ServeApiSettings(Settings):
     """What serve_api reads."""
 
     events_table: str
+    feeds_table: str
+    notifications_table: str
+    recipients_table: str
     store_bucket: str
     exports_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeStackSettings(ServeApiSettings):
+    """What change_stack reads; the two functions are the names of those that it has run."""
+
+    event_bus: str
+    raw_queue_url: str
+    notice_queue_url: str
+    outgoing_queue_url: str
+    onboarding_queue_url: str
+    write_feed_function: str
+    deliver_feed_function: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from espial.cli import (
 )
 from espial.cli.output import complain
 from espial.cli.stack import Stack
-from espial.errors import EspialError, InvalidDefinition
+from espial.errors import EspialError, InvalidDefinition, Refused
 
 
 class _Group(TyperGroup):
@@ -61,6 +61,8 @@ def _lines(exc: Exception) -> list[str]:
         return [*exc.problems, f"{len(exc.problems)} problem{'s' if many else ''}: nothing was changed"]
     if type(exc).__module__.partition(".")[0] in ("typer", "click"):
         return []
+    if isinstance(exc, Refused) and exc.detail:
+        return [f"espial: {exc.detail}"]
     if isinstance(exc, EspialError):
         return [f"espial: {exc}"]
     return [f"espial: {type(exc).__name__}: {' '.join(str(exc).split())} (--debug shows where)"]

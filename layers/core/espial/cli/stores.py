@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -15,9 +15,13 @@ from botocore.config import Config
 from espial.cli.stack import Failed, Stack
 from espial.events import PersonKey
 from espial.feeds.published import Feeds
-from espial.notifications.definition import DestinationDefinition, readable
+from espial.notifications.definition import readable
 from espial.ports import Published
 from espial.senders import Ways
+from espial.services.destinations import Destinations
+from espial.services.export_files import ExportFiles
+from espial.services.feed_status import FeedStatus
+from espial.services.recipient_files import RecipientFiles
 from espial.services.replay_quarantine import WaysBack
 from espial.simulation.memory import MemoryPublished
 from espial.stores.aws_http import AwsClient
@@ -119,12 +123,22 @@ def export_objects(stack: Stack) -> S3Objects:
     return S3Objects(stack.client("s3"))
 
 
+def export_files(stack: Stack) -> ExportFiles:
+    objects, ledger, tell = export_objects(stack), export_ledger(stack), partial(notify, stack)
+    return ExportFiles(stack.exports_bucket, objects, ledger, tell, lambda: datetime.now(UTC))
+
+
 def recipients(stack: Stack) -> RecipientsTable:
     return RecipientsTable(stack.client("dynamodb"), stack.recipients_table)
 
 
 def onboarding_queue(stack: Stack) -> SqsOnboardingQueue:
     return SqsOnboardingQueue(stack.client("sqs"), stack.onboarding_queue_url)
+
+
+def recipient_files(stack: Stack) -> RecipientFiles:
+    names = sorted((definitions(stack).active() or {}).get("onboardings", {}))
+    return RecipientFiles(tuple(names), recipients(stack), onboarding_queue(stack))
 
 
 def drops(stack: Stack) -> S3Drops:
@@ -140,14 +154,23 @@ def feed_book(stack: Stack) -> FeedBookTable:
     return FeedBookTable(stack.client("dynamodb"), stack.feeds_table)
 
 
+def feed_status(stack: Stack) -> FeedStatus:
+    return FeedStatus(feeds(stack), feed_book(stack))
+
+
 def feed_archive(stack: Stack) -> S3FeedArchive:
     return S3FeedArchive(stack.client("s3"), stack.feeds_bucket)
 
 
-def destinations(stack: Stack) -> dict[str, DestinationDefinition]:
-    """The destinations that were applied last, by name."""
+def destinations(stack: Stack) -> Destinations:
+    """The destinations that were applied last."""
     found, _ = readable((definitions(stack).active() or {}).get("destinations", {}))
-    return {one.name: one for one in found}
+    known = {one.name: one for one in found}
+
+    def poke(names: Iterable[str]) -> None:  # the queue is needed by those who change something only
+        outgoing_queue(stack).poke(names)
+
+    return Destinations(known, outbox(stack), conditions(stack), evidence(stack), poke)
 
 
 def outbox(stack: Stack) -> OutboxTable:
