@@ -21,10 +21,11 @@ from espial.messages import Message, Receipt
 from espial.normalise import Recordable
 from espial.people import NOTHING, PersonView, merge_profile, timeline
 from espial.services.deliver import Deliverer, Occasion, Outcome
+from espial.simulation.memory import MemoryClaims
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
 from espial.vocabulary import EventType
-from tests.fakes import FakeClaims, FakeEventStore
+from tests.fakes import FakeEventStore
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRIGGER: dict[str, Any] = {
@@ -125,7 +126,7 @@ class World:
         self.now = START
         self.definition = Trigger.model_validate(trigger)
         self.store = FakeEventStore()
-        self.claims = FakeClaims()
+        self.claims = MemoryClaims()
         self.booked: dict[tuple[str, ...], Run] = {}
         self.decided: list[tuple[str, str]] = []
         self.due: list[tuple[datetime, Mapping[str, Any]]] = []
