@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,18 +14,11 @@ from espial.deliveries import Connection, RawDelivery
 from espial.errors import MalformedItem, TryAgain, UnknownConnection
 from espial.events import Event, PersonKey
 from espial.ledger import Sheet
-from espial.messages import Receipt
 from espial.normalise import Recordable
 from espial.ports import (
-    AlreadyRefused,
-    AlreadySent,
-    Claim,
-    InProgress,
     Quarantined,
     Recorded,
-    Standing,
     Stored,
-    Unsettled,
     Verdict,
 )
 from espial.streams import Position
@@ -265,57 +257,6 @@ def stream_record(event: Event, sequence: str, *, name: str = "INSERT", sk: str 
         "eventSource": "aws:dynamodb",
         "dynamodb": {"Keys": keys, "NewImage": image, "SequenceNumber": sequence, "StreamViewType": "NEW_IMAGE"},
     }
-
-
-class FakeClaims:
-    """Send claims in a dict, by the rules of `espial.stores.claims_table`."""
-
-    def __init__(self) -> None:
-        self.items: dict[tuple[str, str], dict[str, Any]] = {}
-
-    def look(self, person: str, send_key: str, *, now: datetime) -> Standing | None:
-        item = self.items.get((person, send_key))
-        if item is None:
-            return None
-        claim = Claim(person, send_key, item["attempt"])
-        match item["state"]:
-            case "sent":
-                receipt = item["receipt"]
-                return AlreadySent(receipt.provider, receipt.provider_message_id, receipt.at)
-            case "refused":
-                return AlreadyRefused(item["reason"])
-            case "free":
-                return claim
-            case "calling" if now < item["until"]:
-                return InProgress(item["until"])
-        return Unsettled(claim, item["called_at"])
-
-    def claim(self, person: str, send_key: str, *, now: datetime, lease: timedelta) -> Standing:
-        standing = self.look(person, send_key, now=now)
-        if standing is not None and not isinstance(standing, Claim):
-            return standing
-        attempt = standing.attempt + 1 if standing else 1
-        self.items[person, send_key] = {"state": "calling", "attempt": attempt, "until": now + lease, "called_at": now}
-        return Claim(person, send_key, attempt)
-
-    def sent(self, claim: Claim, receipt: Receipt) -> None:
-        self._move(claim, "sent", ("calling", "unknown"), receipt=receipt)
-
-    def refused(self, claim: Claim, reason: str) -> None:
-        self._move(claim, "refused", ("calling", "unknown"), reason=reason)
-
-    def unknown(self, claim: Claim) -> None:
-        self._move(claim, "unknown", ("calling",))
-
-    def release(self, claim: Claim) -> None:
-        with suppress(TryAgain):
-            self._move(claim, "free", ("calling", "unknown"))
-
-    def _move(self, claim: Claim, state: str, before: tuple[str, ...], **values: Any) -> None:
-        item = self.items[claim.person, claim.send_key]
-        if item["attempt"] != claim.attempt or item["state"] not in (*before, state):
-            raise TryAgain(f"the claim is no longer ours to make {state}")
-        self.items[claim.person, claim.send_key] = {**item, "state": state, **values}
 
 
 class FakeCatalogues:

@@ -24,10 +24,11 @@ from espial.people import NOTHING, PersonView, merge_profile, timeline
 from espial.services.deliver import Deliverer, Occasion, Outcome
 from espial.services.load_catalogue import load as load_catalogue
 from espial.services.recommend_products import Recommender
+from espial.simulation.memory import MemoryClaims
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
 from espial.vocabulary import EventType
-from tests.fakes import FakeCatalogues, FakeClaims, FakeEventStore
+from tests.fakes import FakeCatalogues, FakeEventStore
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRIGGER: dict[str, Any] = {
@@ -129,7 +130,7 @@ class World:
         self.now = START
         self.definition = Trigger.model_validate(trigger)
         self.store = FakeEventStore()
-        self.claims = FakeClaims()
+        self.claims = MemoryClaims()
         self.booked: dict[tuple[str, ...], Run] = {}
         self.decided: list[tuple[str, str]] = []
         self.due: list[tuple[datetime, Mapping[str, Any]]] = []
@@ -265,7 +266,7 @@ class _Published:
     def __init__(self, world: World) -> None:
         self.trigger = lambda name, version="": world.trigger(name)
         self.template = lambda name, version="": world.template(name)
-        self.triggers = lambda: [world.definition]
+        self.triggers, self.version = lambda: [world.definition], ""
         self.provider = lambda _name: world.settings
 
 
@@ -377,6 +378,44 @@ def test_a_crash_at_any_step_ends_the_same(step):
     before = sum(world.mails().values())
     world.drain([later], hours=24)
     assert before + 1 == sum(world.mails().values()), "a crash muted the person"
+
+
+STAGED = {**TRIGGER, "wait": "0s", "stages": [{"after": "1h"}, {"after": "2h"}, {"after": "5h"}]}
+
+
+def a_series(world: World) -> None:
+    world.provider.idempotent = True
+    world.drain([world.abandons(1)])
+
+
+def steps_of_a_series() -> list[str]:
+    world = World(STAGED)
+    steps: list[str] = []
+    world.on_step = steps.append
+    a_series(world)
+    return steps
+
+
+@pytest.mark.parametrize("step", range(len(steps_of_a_series())))
+def test_a_crash_at_any_step_of_a_series_sends_each_stage_once(step):
+    """No stage is lost, none is sent twice, and they keep their times but for the minute of the retry."""
+    world = World(STAGED)
+    left = iter(range(step + 1))
+
+    def crash(_name: str) -> None:
+        if next(left, None) == step:
+            raise Crash
+
+    world.on_step = crash
+    a_series(world)
+    own = [event for event in world.store.events_of(PersonKey("id", "c-1")) if event.platform == "espial"]
+    assert [EventType.MESSAGE_REQUESTED] * 3 == [event.type for event in own]
+    assert [0, 1, 2] == [event.properties.get("stage", 0) for event in own]
+    assert {"c1@example.com": 3} == world.mails()
+    assert 3 == len({mail.send_key for mail in world.provider.accepted})
+    for hours, event in zip((0, 1, 4), own, strict=True):
+        assert timedelta(0) <= event.occurred_at - START - timedelta(hours=hours) <= timedelta(minutes=4)
+    assert "sent" == world.state()
 
 
 @pytest.mark.parametrize("step", range(len(STEPS)), ids=[f"{i} {name}" for i, name in enumerate(STEPS)])

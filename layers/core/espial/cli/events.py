@@ -120,7 +120,10 @@ def _tell_now(found: reasons.Explanation) -> None:
         until = f" until {_instant(decision.until)}" if decision.until else ""
         out.print(f"now  {decision.outcome}{until}: {plain(decision.reason)}", style="bold")
         say(f"  key {plain(run.key)}, stage {run.stage + 1}, due {_instant(run.due_at)}, after event {run.version}")
-        _rules(decision.rules)
+        if judged.foreseen is not None and judged.foreseen_at is not None:
+            then = judged.foreseen
+            say(f"  as things stand, at {_instant(judged.foreseen_at)} {then.outcome}: {plain(then.reason)}")
+        _rules((judged.foreseen or decision).rules)
     for start in found.beginnings:
         event, verdict = start.event, "begins a run" if start.begins else "begins no run"
         out.print(f"{_instant(event.occurred_at)}  {event.type.value} {verdict}", style="bold")
