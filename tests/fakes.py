@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from espial import events
-from espial.catalogue import Product
+from espial.catalogue import News, Product
 from espial.deliveries import Connection, RawDelivery
 from espial.errors import MalformedItem, TryAgain, UnknownConnection
 from espial.events import Event, PersonKey
@@ -267,6 +267,7 @@ class FakeCatalogues:
         self.lists: dict[str, Mapping[str, list[str]]] = {}
         self.times: dict[str, datetime] = {}
         self.leases: dict[str, datetime] = {}
+        self.told: dict[tuple[str, datetime], News] = {}
 
     def take(self, name: str, *, now: datetime, until: datetime) -> bool:
         if name in self.leases and self.leases[name] > now:
@@ -296,6 +297,12 @@ class FakeCatalogues:
         held.update({one.id: one for one in products})
         for id_ in gone:
             held.pop(id_, None)
+
+    def tell(self, name: str, news: News) -> None:
+        self.told.setdefault((name, news.as_of), news)
+
+    def news(self, name: str, since: datetime) -> list[News]:
+        return [one for (of, at), one in sorted(self.told.items()) if of == name and at >= since]
 
     def finish(self, name: str, best: Mapping[str, list[str]], loaded_at: datetime) -> None:
         self.lists[name], self.times[name] = best, loaded_at

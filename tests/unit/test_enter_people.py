@@ -12,13 +12,15 @@ import pytest
 from pydantic import ValidationError
 
 from espial.errors import Refused, TryAgain
-from espial.events import Event, Person, PersonKey
+from espial.events import Commerce, Event, Order, Person, PersonKey, Product
 from espial.ports import Walk
 from espial.services.enter_people import PARTS, Entrance, Segments, Tally, enter_by_call
+from espial.services.load_catalogue import load
 from espial.services.run_triggers import TriggerRunner
 from espial.triggers.definition import Trigger
 from espial.triggers.entries import DateField, Schedule
 from espial.vocabulary import EventType
+from tests.fakes import FakeCatalogues
 from tests.simulation import World, a_trigger, at, behaviour, cart
 
 HOUR = timedelta(hours=1)
@@ -57,6 +59,7 @@ class People(World):
     def __init__(self, *triggers: Trigger, now: datetime = MORNING) -> None:
         super().__init__(*triggers, now=now)
         self.walks = FakeWalks()
+        self.catalogues = FakeCatalogues()
         self.left = 600.0
         self.segments = Segments(people=self.people, members=self.people, walks=self.walks, events=self.events)
         self.runner = TriggerRunner(
@@ -86,7 +89,11 @@ class People(World):
     def enter(self) -> Tally:
         """A minute's look, and then what it recorded comes by the bus."""
         tally = Entrance(
-            segments=self.segments, runner=self.runner, clock=lambda: self.now, time_left=lambda: self.left
+            segments=self.segments,
+            catalogues=self.catalogues,
+            runner=self.runner,
+            clock=lambda: self.now,
+            time_left=lambda: self.left,
         ).enter(self.triggers, "")
         self.deliver()
         return tally
@@ -278,6 +285,80 @@ def test_a_change_whose_event_was_not_recorded_is_told_by_the_next_look():
     assert world.mailed() == ["a"]
 
 
+def priced(price: float, stock: int, id_: str = "P-1") -> dict[str, Any]:
+    return {"id": id_, "name": "Mug", "price": str(price), "url": "https://shop.example.com/mug", "stock": str(stock)}
+
+
+def sees(world: People, name: str, product: str = "P-1", kind: EventType = EventType.PRODUCT_VIEWED) -> None:
+    world.now += timedelta(seconds=1)
+    who = Person(external_id=name, email=f"{name}@example.com")
+    line = Product(id=product)
+    commerce = Commerce(order=Order(items=(line,))) if kind is EventType.ORDER_COMPLETED else Commerce(product=line)
+    world.happens(behaviour(kind, world.now, f"{name}{world.now}", person=who, commerce=commerce))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before", "after", "told"),
+    [
+        ({"on": "price_dropped"}, (10.0, 3), (9.0, 3), ["looked"]),
+        ({"on": "price_dropped", "least": 20}, (10.0, 3), (9.0, 3), []),
+        ({"on": "price_dropped", "least": 20}, (10.0, 3), (8.0, 3), ["looked"]),
+        ({"on": "price_dropped"}, (10.0, 3), (9.0, 0), []),
+        ({"on": "price_dropped"}, (10.0, 3), (11.0, 3), []),
+        ({"on": "back_in_stock"}, (10.0, 0), (10.0, 5), ["looked"]),
+        ({"on": "back_in_stock"}, (10.0, 3), (9.0, 3), []),
+    ],
+)
+def test_who_looked_at_it_is_told_once_that_it_is_cheaper_or_back(wanted, before, after, told):
+    world = People(by(catalogue={"name": "shop", **wanted}))
+    world.join("looked", "bought", "other", "never")
+    load("shop", [priced(*before)], world.catalogues, as_of=world.now, now=world.now)
+    world.enter()
+    for name in ("looked", "bought"):
+        sees(world, name)
+    sees(world, "other", "P-2")
+    sees(world, "bought", kind=EventType.ORDER_COMPLETED)
+    world.now += HOUR
+    load("shop", [priced(*after)], world.catalogues, as_of=world.now, now=world.now)
+    for _ in range(3):
+        world.enter()
+        world.until(world.now + timedelta(minutes=1))
+    assert world.mailed() == told
+    if told:
+        product = world.entered()[0].properties["product"]
+        assert (product["id"], product["price"]) == ("P-1", after[0])
+        assert product["old_price"] == (before[0] if wanted["on"] == "price_dropped" else None)
+
+
+def test_what_somebody_looked_at_long_ago_is_no_news():
+    world = People(by(catalogue={"name": "shop", "on": "price_dropped", "seen": "7d"}))
+    world.join("looked")
+    load("shop", [priced(10.0, 1)], world.catalogues, as_of=world.now, now=world.now)
+    sees(world, "looked")
+    world.now += timedelta(days=8)
+    load("shop", [priced(5.0, 1)], world.catalogues, as_of=world.now, now=world.now)
+    assert world.enter()[("cart", "looked_at")]
+    assert not world.entered()
+
+
+def test_a_load_that_crashed_tells_the_same_news_when_it_is_done_again():
+    catalogues = FakeCatalogues()
+    load("shop", [priced(10.0, 1), priced(10.0, 1, "P-2")], catalogues, as_of=MORNING, now=MORNING)
+    write, later = catalogues.write, MORNING + HOUR
+
+    def crashes(name: str, products: Any, gone: Any) -> None:
+        write(name, list(products)[:1], ())
+        raise TryAgain("away")
+
+    catalogues.write = crashes  # type: ignore[method-assign]
+    cheaper = [priced(5.0, 1), priced(5.0, 1, "P-2")]
+    with pytest.raises(TryAgain):
+        load("shop", cheaper, catalogues, as_of=later, now=later)
+    catalogues.write = write  # type: ignore[method-assign]
+    load("shop", cheaper, catalogues, as_of=later, now=later)
+    assert catalogues.news("shop", later)[0].dropped == {"P-1": 10.0, "P-2": 10.0}
+
+
 def test_what_never_came_by_the_bus_is_caught_up_with_under_the_same_key():
     """And what comes after all starts nothing twice."""
     world = People(a_trigger(wait="1h", stale_after="2h", fallback={"every": "15m"}))
@@ -362,7 +443,7 @@ def test_a_schedule_keeps_its_clock_when_the_clocks_change(month):
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ({}, "one of schedule, date, segment, call is needed"),
+        ({}, "one of schedule, date, segment, catalogue, call is needed"),
         ({"call": True, "segment": {"when": "true"}}, "one of schedule"),
         ({"schedule": {"audience": "true"}}, "one of `at` and `cron`"),
         ({"schedule": {"audience": "event.type", "cron": "0 9 * * *"}}, "unknown variable event"),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -206,6 +207,34 @@ def _what(was: Product | None, becomes: Product | None) -> list[What]:
     if was.available != becomes.available:
         found.append("back_in_stock" if becomes.available else "out_of_stock")
     return found or (["changed"] if was != becomes else [])
+
+
+class News(msgspec.Struct, frozen=True):
+    """What one file, true `as_of`, says that people may have waited for: id -> the price before it dropped; ids."""
+
+    as_of: datetime
+    dropped: dict[str, float] = {}
+    back: list[str] = []
+
+
+MOST_NEWS = 4_000
+"""Products of a kind in the news; those whose price dropped by the greatest share come first."""
+
+
+def news(as_of: datetime, found: Sequence[Change]) -> News:
+    """Of the changes what people may have waited for: of products that can be bought."""
+    dropped: dict[str, float] = {}
+    back = []
+    for what, id_, old, new in found:
+        if old is None or new is None or not new.available:
+            continue
+        if what == "price_dropped":
+            dropped[id_] = old.price
+        elif what == "back_in_stock":
+            back.append(id_)
+    shares = {one.id: one.new.price / one.old.price for one in found if one.old and one.new and one.old.price}
+    greatest = sorted(dropped, key=lambda id_: (shares.get(id_, 1.0), id_))[:MOST_NEWS]
+    return News(as_of, {id_: dropped[id_] for id_ in greatest}, back[:MOST_NEWS])
 
 
 BEST = 30

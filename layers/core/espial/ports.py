@@ -16,7 +16,7 @@ from espial.events import Event, PersonKey
 from espial.normalise import Recordable
 
 if TYPE_CHECKING:  # the acknowledging path imports this module, and needs none of these
-    from espial.catalogue import Product
+    from espial.catalogue import News, Product
     from espial.messages import Message, Receipt
     from espial.people import Membership, PersonView
     from espial.triggers.decision import Decision
@@ -309,6 +309,10 @@ class Catalogues(Protocol):
 
     def products(self, name: str, ids: Iterable[str]) -> Mapping[str, Product]:
         """Those of the ids that are sold, as they are now."""
+        ...
+
+    def news(self, name: str, since: datetime) -> Sequence[News]:
+        """What files since then said that people may have waited for, oldest first."""
         ...
 
     def best(self, name: str, categories: Iterable[str]) -> Mapping[str, Sequence[str]]:

@@ -214,6 +214,8 @@ class RunTriggersSettings(WaitSettings):
 class EnterPeopleSettings(RunTriggersSettings):
     """What enter_people reads."""
 
+    catalogue_table: str
+
 
 @dataclass(frozen=True, slots=True)
 class SendMessageSettings(WaitSettings):

@@ -356,9 +356,11 @@ def segments(events_table_name: str) -> Segments:
 def entrance(settings: EnterPeopleSettings, clock: Callable[[], datetime], time_left: Callable[[], float]) -> Entrance:
     """Walks over all people; `time_left` (seconds) is this invocation's."""
     from espial.services.enter_people import Entrance
+    from espial.stores.catalogue_table import CatalogueTable
 
     return Entrance(
         segments=segments(settings.events_table),
+        catalogues=CatalogueTable(light("dynamodb"), settings.catalogue_table),
         runner=trigger_runner(settings),
         clock=clock,
         time_left=time_left,

@@ -17,20 +17,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from espial import own_events
+from espial.catalogue import News, Product
 from espial.errors import Refused
 from espial.events import BEHAVIOUR_KEYS, PersonKey, fingerprint, home_key
 from espial.people import Membership, PersonView
-from espial.ports import EventStore, Members, People, Walk, Walks
+from espial.ports import Catalogues, EventStore, Members, People, Walk, Walks
 from espial.services.recorder import record_own
 from espial.services.run_triggers import TriggerRunner
 from espial.triggers.decision import begin
 from espial.triggers.definition import Trigger
-from espial.triggers.entries import Occasion, Segment, holds
+from espial.triggers.entries import CatalogueNews, Occasion, Segment, holds
 
 PARTS = 16
 PAGE = 100
@@ -138,6 +140,7 @@ class Entrance:
     """The ports of this use-case. `time_left` is this process's, in seconds."""
 
     segments: Segments
+    catalogues: Catalogues
     runner: TriggerRunner
     clock: Callable[[], datetime]
     time_left: Callable[[], float]
@@ -165,6 +168,9 @@ class Entrance:
             yield FIRST, self._by_segment(trigger, first=True)
             if self.segments.walks.is_done(trigger.name, FIRST):
                 yield entry.segment.latest(now).name, self._by_segment(trigger, first=False)
+        if entry and entry.catalogue:
+            for news in self.catalogues.news(entry.catalogue.name, now - CATCH_UP):
+                yield f"news {news.as_of:%Y-%m-%dT%H:%M:%SZ}", self._by_news(trigger, entry.catalogue, news)
         if trigger.fallback:
             at = Segment(when="true", every=trigger.fallback.every).latest(now).name
             yield f"fallback {at}", self._by_events(trigger, version)
@@ -176,6 +182,23 @@ class Entrance:
             if said is None or key is None:
                 return Counter()
             entered = own_events.trigger_entered(trigger.name, key, *occasion, said)
+            return Counter(entered=int(record_own(self.segments.events, entered)))
+
+        return look
+
+    def _by_news(self, trigger: Trigger, wanted: CatalogueNews, news: News) -> Look:
+        @cache  # of a walk, when the first is looked at
+        def products() -> Mapping[str, Product]:
+            return self.catalogues.products(wanted.name, wanted.ids(news))
+
+        def look(view: PersonView) -> Counter[str]:
+            now, key = self.clock(), view.main
+            told = wanted.about(view, news, products(), now)
+            if told is None or key is None:
+                return Counter()
+            product = {**msgspec.to_builtins(products()[told]), "old_price": news.dropped.get(told)}
+            occasion = f"{wanted.name} {news.as_of:%Y-%m-%dT%H:%M:%SZ}"
+            entered = own_events.trigger_entered(trigger.name, key, occasion, news.as_of, {"product": product})
             return Counter(entered=int(record_own(self.segments.events, entered)))
 
         return look

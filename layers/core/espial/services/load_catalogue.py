@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-from espial.catalogue import BadRow, Change, Product, best_sellers, changes, read, rows
+from espial.catalogue import BadRow, Change, News, Product, best_sellers, changes, news, read, rows
 from espial.errors import Refused, TryAgain
 from espial.exports.files import ExportObjects
 from espial.exports.notices import Notice, parse
@@ -29,6 +29,7 @@ class Loading(Protocol):
     def loaded_at(self, name: str) -> datetime | None: ...
     def everything(self, name: str) -> dict[str, Product]: ...
     def write(self, name: str, products: Iterable[Product], gone: Iterable[str]) -> None: ...
+    def tell(self, name: str, news: News) -> None: ...
     def finish(self, name: str, best: Mapping[str, list[str]], loaded_at: datetime) -> None: ...
 
 
@@ -55,11 +56,13 @@ def load(name: str, found: Iterable[Mapping[str, Any]], store: Loading, *, as_of
         if newest is not None and newest > as_of:
             raise Refused("catalogue_superseded", f"one of {newest:%Y-%m-%d %H:%M:%S} is loaded")
         old = store.everything(name)
+        changed = changes(old, new)
+        store.tell(name, news(as_of, changed))  # before anything is written: what a crash leaves has changed less
         store.write(name, (one for id_, one in new.items() if old.get(id_) != one), sorted(old.keys() - new.keys()))
         store.finish(name, best_sellers(new), as_of)
     finally:
         store.release(name)
-    return Loaded(len(new), changes(old, new), bad)
+    return Loaded(len(new), changed, bad)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
     C#<catalogue>#<0 to 15>  P#<id>        a product: body (JSON); the number is a hash of the id
     C#<catalogue>            B#<category>  ids of its best sellers: body (JSON); B# is the whole shop
+    C#<catalogue>            N#<as of>     what a file says that people waited for: body (JSON), for three days
     C#<catalogue>            LOADED        as of when it was last loaded, whole
     C#<catalogue>            LEASE         while it is being loaded
 
@@ -11,13 +12,14 @@ Nothing of it expires: what the newest file does not name is removed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from espial.catalogue import Product
+from espial.catalogue import News, Product
 from espial.errors import TryAgain
 from espial.stores.batches import batches
 from espial.stores.conditional import ConditionalTable, Item, Unmet
@@ -26,8 +28,10 @@ SHARDS = 16
 KEYS_A_CALL = 100
 ITEMS_A_CALL = 25
 ATTEMPTS = 10
+NEWS_KEPT = timedelta(days=3)
 
 _product = msgspec.json.Decoder(Product)
+_news = msgspec.json.Decoder(News)
 _ids = msgspec.json.Decoder(list[str])
 
 
@@ -53,6 +57,11 @@ class CatalogueTable:
         """See `ports.Catalogues.products`; read consistently."""
         found = self._read(_product_key(name, id_) for id_ in dict.fromkeys(ids))
         return {item["sk"]["S"][2:]: _product.decode(item["body"]["S"]) for item in found}
+
+    def news(self, name: str, since: datetime) -> list[News]:
+        """See `ports.Catalogues.news`."""
+        found = [_news.decode(item["body"]["S"]) for item in self._under(f"C#{name}", "N#")]
+        return [one for one in found if one.as_of >= since]
 
     def best(self, name: str, categories: Iterable[str]) -> dict[str, list[str]]:
         """See `ports.Catalogues.best`."""
@@ -86,6 +95,16 @@ class CatalogueTable:
         """Put these products and remove those ids. Repeating it is harmless."""
         self._write([_put(_product_key(name, one.id), one) for one in products])
         self._write([{"DeleteRequest": {"Key": _product_key(name, id_)}} for id_ in gone])
+
+    def tell(self, name: str, news: News) -> None:
+        """Keep what a file says that people waited for; what was kept of this file first stays. Older ones go."""
+        pk, body = f"C#{name}", {":body": {"S": msgspec.json.encode(news).decode()}}
+        with suppress(Unmet):
+            key = _key(pk, f"N#{news.as_of.isoformat()}")
+            self._items.update(key, "SET body = :body", "attribute_not_exists(body)", body, {})
+        old = f"N#{(news.as_of - NEWS_KEPT).isoformat()}"
+        over = [item["sk"]["S"] for item in self._under(pk, "N#") if item["sk"]["S"] < old]
+        self._write([{"DeleteRequest": {"Key": _key(pk, sk)}} for sk in over])
 
     def finish(self, name: str, best: Mapping[str, list[str]], loaded_at: datetime) -> None:
         """Replace the lists of best sellers; then the catalogue is as new as `loaded_at`."""

@@ -7,7 +7,7 @@ all people is cut off, each person enters once an occasion.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo
@@ -15,10 +15,13 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from espial.catalogue import News, Product
 from espial.definitions.fields import Zone
+from espial.events import Commerce, Event
 from espial.people import PersonView
 from espial.triggers import cel
 from espial.triggers.fields import Duration, expression
+from espial.vocabulary import EventType
 
 KEY = "event.properties.occasion"
 """What a run is about where nothing else is said: the occasion."""
@@ -135,12 +138,62 @@ class Segment(_Model):
         return Occasion(_text(at), at)
 
 
+class CatalogueNews(_Model):
+    """When a product that the person looked at, or had in the cart, costs less or can be bought again.
+
+    Once a file of the catalogue; of several products it is the one that they saw last.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    on: Literal["price_dropped", "back_in_stock"]
+    least: Annotated[int, Field(ge=0, le=99)] = Field(default=0, description="By how many percent it must cost less.")
+    seen: Duration = Field(default=timedelta(days=30), description="How long ago they saw it, at most.")
+    audience: About = "true"
+
+    def about(self, view: PersonView, news: News, products: Mapping[str, Product], now: datetime) -> str | None:
+        """The product that the person is told of, if any: one that is there, and that they did not buy since."""
+        bought: set[str] = set()
+        for event in reversed(view.events):
+            if event.occurred_at < now - self.seen:
+                break
+            if event.type is EventType.ORDER_COMPLETED:
+                bought |= _seen(event)
+            elif event.type in (EventType.PRODUCT_VIEWED, EventType.CART_UPDATED):
+                told = sorted(id_ for id_ in _seen(event) - bought if self._tells(news, products.get(id_)))
+                if told:
+                    return told[0] if holds(self.audience, view, now) else None
+        return None
+
+    def _tells(self, news: News, product: Product | None) -> bool:
+        if product is None or not product.available:
+            return False
+        if self.on == "back_in_stock":
+            return product.id in news.back
+        before = news.dropped.get(product.id)
+        return before is not None and product.price <= before * (1 - self.least / 100) and product.price < before
+
+    def ids(self, news: News) -> Collection[str]:
+        """Whom of it the news may be."""
+        return news.back if self.on == "back_in_stock" else news.dropped
+
+
+def _seen(event: Event) -> set[str]:
+    commerce = event.commerce or Commerce()
+    lines = [
+        commerce.product,
+        *(commerce.cart.items if commerce.cart else ()),
+        *(commerce.order.items if commerce.order else ()),
+    ]
+    return {one.id for one in lines if one and one.id}
+
+
 class Entry(_Model):
     """One way in."""
 
     schedule: Schedule | None = None
     date: DateField | None = None
     segment: Segment | None = None
+    catalogue: CatalogueNews | None = None
     call: Literal[True] | None = Field(default=None, description="By the API, with a request id of the caller's.")
 
     @model_validator(mode="after")
