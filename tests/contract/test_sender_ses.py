@@ -20,6 +20,7 @@ from espial.messages import Message, address, mailbox, one_line, send_key
 from espial.senders.ses import SesSender
 from local.cloud import Cloud
 
+WAYS = senders.Ways(*[lambda *_: None] * 5)  # type: ignore[list-item]
 KEY = send_key(trigger="cart", person="id:cust-1", key="cart-7", version="01J0000000000000000000000")
 MESSAGE = Message(
     to="ada@example.com",
@@ -120,14 +121,14 @@ def test_what_ses_is_asked(server):
 def test_a_plain_text_to_several_is_one_mail():
     """Without an empty HTML part, which some readers would show."""
     plain = replace(MESSAGE, html="", also_to=("bob@example.com",))
-    asked = senders.load("ses")("mail", {}, lambda _service: None).request(plain)  # type: ignore[attr-defined]
+    asked = senders.load("ses").open("mail", {}, WAYS).request(plain)  # type: ignore[attr-defined]
     assert asked["Destination"] == {"ToAddresses": ["ada@example.com", "bob@example.com"]}
     assert asked["Content"]["Simple"]["Body"] == {"Text": {"Data": "Hi", "Charset": "UTF-8"}}
 
 
 def test_the_configuration_set_is_named_when_there_is_one():
     """Without one SES publishes no events for the message."""
-    made = senders.load("ses")("mail", {"configuration_set": "espial"}, lambda _service: None)
+    made = senders.load("ses").open("mail", {"configuration_set": "espial"}, WAYS)
     assert "espial" == made.request(MESSAGE)["ConfigurationSetName"]  # type: ignore[attr-defined]
     assert "mail" == made.name
 

@@ -163,6 +163,29 @@ BAD = [
         id="sender's address",
     ),
     pytest.param(
+        {"providers/ses.yaml": "sender: sendgrid\nfrom: a@example.com\n"},
+        ["providers/ses.yaml:1: secrets: api_key is missing"],
+        id="provider's secret",
+    ),
+    pytest.param(
+        {"providers/ses.yaml": "sender: sendgrid\nfrom: a@example.com\nsecrets:\n  api_key: SG.abcdef\n"},
+        ["providers/ses.yaml:4: secrets.api_key: must be a reference"],
+        id="provider's secret itself",
+    ),
+    pytest.param(
+        {
+            "providers/ses.yaml": "sender: sendgrid\nfrom: a@example.com\nsecrets:\n"
+            "  api_key: secretsmanager:espial/x\nsettings:\n  region: mars\n"
+        },
+        ["providers/ses.yaml:6: settings.region: must be 'us' or 'eu'"],
+        id="provider's setting",
+    ),
+    pytest.param(
+        {"triggers/hello.yaml": FILES["triggers/hello.yaml"] + "  channel: sms\n"},
+        ["triggers/hello.yaml:5: send.provider: provider ses sends email, and this trigger is of sms"],
+        id="provider's channel",
+    ),
+    pytest.param(
         {"triggers/hello.yaml": FILES["triggers/hello.yaml"].replace("1h", "1 hour")},
         ["triggers/hello.yaml:3: wait: a duration such as 30m"],
         id="duration",

@@ -93,6 +93,7 @@ class Provider:
     mood: Callable[[], str] = lambda: "ok"
     talkative: Callable[[], bool] = lambda: False
     idempotent: bool = False
+    channel: str = "email"
     name: str = "mail"
     features: frozenset[str] = frozenset({"headers", "tags", "reply_to"})
     accepted: list[Message] = field(default_factory=list)

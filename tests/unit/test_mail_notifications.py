@@ -48,6 +48,7 @@ class Mailbox:
     name = "ses"
     features = frozenset({"headers", "tags", "reply_to", "also_to"})
     idempotent = False
+    channel = "email"
 
     def __init__(self) -> None:
         self.got: list[Message] = []

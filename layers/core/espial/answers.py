@@ -37,6 +37,14 @@ class Http(Protocol):
         ...
 
 
+def wait_for_reset(answer: Answer, now: datetime) -> float:
+    """Seconds that `Retry-After` asks for, else `X-RateLimit-Reset` (Unix seconds); else one."""
+    reset = answer.headers.get("x-ratelimit-reset", "").strip().partition(".")[0]
+    if "retry-after" in answer.headers or not (reset.isascii() and reset.isdigit()):
+        return wait(answer, now)
+    return min(max(float(reset) - now.timestamp(), 1.0), LONGEST_WAIT)
+
+
 def wait(answer: Answer, now: datetime, least: float = 1.0) -> float:
     """Seconds that `Retry-After` (seconds or a date) asks for, at least `least`."""
     asked = answer.headers.get("retry-after", "").strip()

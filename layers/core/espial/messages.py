@@ -13,10 +13,13 @@ from espial.errors import Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One rendered e-mail. `to`, `also_to` and `from_` are header-safe (see `address` and `mailbox`).
+    """One rendered e-mail: `to`, `also_to` and `from_` are header-safe (see `address` and `mailbox`).
 
     `send_key` names the occasion (see `send_key`); `tags` are short labels a provider may report back with its
     events; `headers` are added to the e-mail as they are. Without `html` it is a plain text.
+
+    Or a text message (`channel` is `sms`): `to` is a number (see `phone`), `from_` a number or a sender's name, and
+    it has a `text` and tags, nothing else.
     """
 
     to: str
@@ -29,6 +32,7 @@ class Message:
     also_to: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    channel: str = "email"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,14 @@ def send_key(*, trigger: str, person: str, key: str, version: str) -> str:
     """
     occasion = f"{trigger}\x1f{person}\x1f{key}\x1f{version}"
     return f"s-{blake2b(occasion.encode(), digest_size=16).hexdigest()}"
+
+
+_OURS = re.compile(r"[ns]-[0-9a-f]{32}")
+
+
+def is_ours(key: object) -> bool:
+    """Whether a platform's event that carries it is about a message of ours, sent under this key."""
+    return type(key) is str and _OURS.fullmatch(key) is not None
 
 
 _NOTIFICATION = re.compile(r"n-[0-9a-f]{32}")
@@ -88,6 +100,22 @@ def address(value: str) -> str:
         return f"{match[0][: match.start(1)]}{domain.encode('idna').decode()}"
     except UnicodeError as exc:
         raise Refused("address_invalid") from exc
+
+
+_PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
+
+
+def phone(value: str) -> str:
+    """A number as E.164, without the spaces and signs it may be written with. Raises Refused("phone_invalid")."""
+    number = re.sub(r"[ ().\-\u00a0]", "", value)
+    if not _PHONE.fullmatch(number):
+        raise Refused("phone_invalid")
+    return number
+
+
+def recipient(channel: str, value: str) -> str:
+    """An address or a number, as the channel has it. Raises Refused like `address` and `phone`."""
+    return phone(value) if channel == "sms" else address(value)
 
 
 def mailbox(name: str, bare: str) -> str:

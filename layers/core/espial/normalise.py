@@ -12,6 +12,7 @@ from espial.deliveries import Arrival, Item
 from espial.errors import MalformedItem
 from espial.events import Event, encode, event_id, home_key
 from espial.machine import by_rule
+from espial.messages import is_ours
 from espial.sources import EventFields, Source
 from espial.sources._shared import text
 from espial.vocabulary import EventType
@@ -68,6 +69,15 @@ def _say_of_what(fields: EventFields) -> None:
     fields["properties"] = said
 
 
+def _own_key(fields: EventFields) -> str | None:
+    """The key of a message that we handed over, which the platform repeats: among its metadata, or as a tag."""
+    properties, campaign = fields.get("properties"), fields.get("campaign")
+    if properties and type(properties) is dict and is_ours(key := properties.get("send_key")):
+        return str(key)
+    tags = campaign.get("tags") if type(campaign) is dict else None
+    return next(filter(is_ours, tags), None) if tags and isinstance(tags, list | tuple) else None
+
+
 def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = None) -> Recordable:
     """Map, identify, check against the contract and serialise one item.
 
@@ -92,7 +102,7 @@ def normalise(source: Source, item: Item, arrival: Arrival, raw: str | None = No
     fields["platform"] = platform
     fields["connection"] = connection.name
     fields["received_at"] = received_at
-    send_key = source.send_key(item)
+    send_key = _own_key(fields) or source.send_key(item)
     if send_key:
         fields["send_key"] = send_key
     if arrival.mode != "live":

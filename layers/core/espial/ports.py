@@ -239,9 +239,11 @@ class Sender(Protocol):
                  that needs more is refused before it is sent.
     idempotent   whether the provider itself takes one idempotency key once; then an unknown outcome is simply
                  repeated with the same key.
+    channel      what it sends: `email` or `sms`.
     """
 
     name: str
+    channel: str
     features: frozenset[str]
     idempotent: bool
 

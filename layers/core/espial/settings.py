@@ -183,3 +183,4 @@ class SendMessageSettings(WaitSettings):
 
     events_table: str
     store_bucket: str
+    outgoing_network: str

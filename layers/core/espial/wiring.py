@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -342,7 +342,6 @@ def outgoing_queue(queue_url: str) -> SqsOutgoingQueue:
 
 def worker(process: str, settings: SendNotificationsSettings, time_left: Callable[[], float]) -> Worker:
     """Hands over what waits for a destination of this process; `time_left` (ms) is this invocation's."""
-    import json
     import random
     from datetime import UTC, datetime
     from functools import partial
@@ -370,9 +369,7 @@ def worker(process: str, settings: SendNotificationsSettings, time_left: Callabl
         from espial.services.mail_notifications import Mailer
 
         provider = published(settings.store_bucket).provider
-        return Mailer(
-            provider=provider, sender=lambda name, found: sender(name, json.dumps(found, sort_keys=True)), **ports
-        )
+        return Mailer(provider=provider, sender=_senders(settings.store_bucket, settings.outgoing_network), **ports)
     from espial.services.send_notifications import Poster
 
     return Poster(http=http(settings.outgoing_network), secret=secret, **ports)
@@ -388,20 +385,32 @@ def sending_client(service: str) -> Any:
 
 
 @cache
-def sender(name: str, published: str) -> Sender:
+def sender(name: str, published: str, store_bucket: str, network: str) -> Sender:
     """The sender behind a provider, by its published settings (JSON, so that a change makes a new one)."""
     import json
+    from datetime import UTC, datetime
 
     from espial import senders
+    from espial.deliveries import Connection
 
-    found = json.loads(published)
-    return senders.load(found["sender"])(name, found, sending_client)
+    def secret(reference: str) -> bytes:
+        holder = Connection(name=name, platform="", secrets=(reference,))
+        return connections(store_bucket).secrets(holder)[0]
+
+    found, way = json.loads(published), http(network)
+    ways = senders.Ways(sending_client, way, way.dial, secret, lambda: datetime.now(UTC))
+    return senders.load(found["sender"]).open(name, found, ways)
+
+
+def _senders(store_bucket: str, network: str) -> Callable[[str, Mapping[str, Any]], Sender]:
+    import json
+
+    return lambda name, found: sender(name, json.dumps(found, sort_keys=True), store_bucket, network)
 
 
 @cache
 def deliverer(settings: SendMessageSettings) -> Deliverer:
     """Sends each message once."""
-    import json
     from datetime import UTC, datetime
 
     from espial.services.deliver import Deliverer
@@ -414,7 +423,7 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
         claims=claims(settings.events_table),
         events=events_table(settings.events_table),
         published=published(settings.store_bucket),
-        sender=lambda name, found: sender(name, json.dumps(found, sort_keys=True)),
+        sender=_senders(settings.store_bucket, settings.outgoing_network),
         clock=lambda: datetime.now(UTC),
     )
 

@@ -26,8 +26,8 @@ def local_secrets(
 ) -> None:
     """Make throw-away secrets on the local cloud.
 
-    One for every connection, under its first reference, and those of every onboarding and destination; what signs, and
-    what a simulator or a sink has to accept, goes to .local/secrets.json.
+    One for every connection, under its first reference, and those of every onboarding, destination and provider; what
+    signs, and what a simulator or a sink has to accept, goes to .local/secrets.json.
     """
     stack: Stack = ctx.obj
     if not stack.is_local:
@@ -48,15 +48,18 @@ def local_secrets(
             signs = destination.http is not None and reference in destination.http.secrets
             value = f"whsec_{b64encode(os.urandom(24)).decode()}" if signs else os.urandom(16).hex()
             _make(stack, kept, f"{DESTINATION}{name}{f'/{number + 1}' if number else ''}", reference, value)
+    for name, provider in definitions.providers.items():
+        for secret_name, reference in provider.secrets.items():
+            _make(stack, kept, f"{PROVIDER}{name}/{secret_name}", reference, os.urandom(16).hex())
     _keep(kept)
 
 
-ONBOARDING, DESTINATION = "onboarding/", "destination/"
-"""Before the names of onboardings and destinations, which may be those of connections as well."""
+ONBOARDING, DESTINATION, PROVIDER = "onboarding/", "destination/", "provider/"
+"""Before the names of onboardings, destinations and providers, which may be those of connections as well."""
 
 
 def other_secret(kind: str, name: str) -> str:
-    """What was made for an onboarding or a destination. Raises Failed if nothing was."""
+    """What was made for an onboarding, a destination or a provider (`name/secret`). Raises Failed if nothing was."""
     held = signing_secrets().get(kind + name)
     if held is None:
         raise Failed(f"no secret of {kind}{name} was made: `espial local-secrets` makes it")

@@ -211,22 +211,34 @@ class _Loading:
                 if value not in known:
                     what = f"no {noun} named {value!r}{meant(value, known)}"
                     self.problems.append(document.problem(("send", noun), what))
+            provider = definitions.providers.get(trigger.send.provider)
+            if provider is not None and provider.channel != trigger.channel:
+                what = f"provider {provider.name} sends {provider.channel}, and this trigger is of {trigger.channel}"
+                self.problems.append(document.problem(("send", "provider"), what))
             template = definitions.templates.get(trigger.send.template)
             if template is not None and template["category"] == "marketing":
-                self._check_marketing(document, trigger, definitions.providers.get(trigger.send.provider))
+                self._check_marketing(document, trigger, provider)
         self._check_series(definitions)
         for name, feed in definitions.feeds.items():
             self._check_feed(self.documents["feeds", name], feed, definitions)
-        for name, destination in definitions.destinations.items():
-            self._check_connections(self.documents["destinations", name], ("connections",), destination)
-            if destination.email and destination.email.provider not in providers:
-                value = destination.email.provider
-                what = f"no provider named {value!r}{meant(value, providers)}"
-                self.problems.append(self.documents["destinations", name].problem(("email", "provider"), what))
+        self._check_destinations(definitions, providers)
         for name, other, shared in rivals(definitions.destinations):
             file = self.root / "destinations" / f"{other}.yaml"
             what = f"{file} tells of {shared} for the same profile already; write `several: true` if both shall"
             self.problems.append(self.documents["destinations", name].problem(("on",), what))
+
+    def _check_destinations(self, definitions: Definitions, providers: list[str]) -> None:
+        """The connections that it names must exist, and its provider, which must send e-mail."""
+        for name, destination in definitions.destinations.items():
+            self._check_connections(self.documents["destinations", name], ("connections",), destination)
+            provider = definitions.providers.get(destination.email.provider) if destination.email else None
+            if provider is not None and provider.channel != "email":
+                what = f"provider {provider.name} sends {provider.channel}, not e-mail"
+                self.problems.append(self.documents["destinations", name].problem(("email", "provider"), what))
+            if destination.email and destination.email.provider not in providers:
+                value = destination.email.provider
+                what = f"no provider named {value!r}{meant(value, providers)}"
+                self.problems.append(self.documents["destinations", name].problem(("email", "provider"), what))
 
     def _check_series(self, definitions: Definitions) -> None:
         """Executions and contacts of two onboardings for one system must not share their ids."""
@@ -286,7 +298,7 @@ class _Loading:
         if trigger.consent is None:
             what = f"is missing: {template}, so name what people agreed to, or make the template transactional"
             self.problems.append(document.problem(("consent",), what))
-        if provider is not None and provider.unsubscribe_url is None:
+        if provider is not None and provider.channel == "email" and provider.unsubscribe_url is None:
             what = f"provider {provider.name} has no unsubscribe_url, and {template}"
             self.problems.append(document.problem(("send", "provider"), what))
 

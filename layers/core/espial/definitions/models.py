@@ -62,6 +62,12 @@ def _per_message(value: str) -> str:
     return value
 
 
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{6,14}|[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}", value):
+        raise ValueError("must be a number such as `+15550100123`, a short code, or a name of up to 11 letters")
+    return value
+
+
 def _mailbox(value: str) -> str:
     local, at, domain = parseaddr(value)[1].rpartition("@")
     if not at or not local or "." not in domain or not value.isprintable():
@@ -152,12 +158,37 @@ class ProviderDefinition(Definition):
     """One way to hand messages over, and the address they come from."""
 
     sender: Sender = Field(description="The sender that speaks to it.")
-    from_: Mailbox = Field(alias="from", description="`The shop <shop@example.com>`: the visible sender.")
+    from_: str = Field(
+        alias="from",
+        description="`The shop <shop@example.com>`: the visible sender. Of text messages: a number or a name.",
+    )
     reply_to: Mailbox | None = Field(default=None, description="Where replies go, when not to `from`.")
     unsubscribe_url: Annotated[str, AfterValidator(_per_message)] | None = Field(
         default=None, description="The page that takes people off the list; `{message}` becomes the message's key."
     )
     configuration_set: str | None = Field(default=None, description="The SES configuration set to send under.")
+    secrets: Mapping[str, SecretReference] = Field(
+        default_factory=dict, description="References to the secrets that the sender needs, by their names."
+    )
+    settings: Mapping[str, Any] = Field(default_factory=dict, description="The sender's own options.")
+
+    @property
+    def channel(self) -> str:
+        """What it sends: `email` or `sms`."""
+        return senders.load(self.sender).channel
+
+    @model_validator(mode="after")
+    def _as_the_sender_needs_it(self) -> Self:
+        kind = senders.load(self.sender)
+        try:
+            (_mailbox if kind.channel == "email" else _origin)(self.from_)
+        except ValueError as exc:
+            raise ValueError(f"from: {exc}") from exc
+        if self.configuration_set is not None and self.sender != "ses":
+            raise ValueError("configuration_set: is for the sender ses only")
+        if wrong := senders.problem(kind, self.secrets, self.settings):
+            raise ValueError(wrong)
+        return self
 
     def published(self) -> dict[str, Any]:
         """With `from` under its own name, and nothing that is not set."""

@@ -28,9 +28,14 @@ def meant(word: str, known: Iterable[str]) -> str:
 def _problem(document: Document, model: type[BaseModel], error: ErrorDetails) -> str:
     path, words = _path(document, error["loc"]), _words(error, model)
     blamed, colon, rest = words.partition(": ")
-    if not path and colon and blamed.partition(".")[0] in model.model_fields:
+    if not path and colon and blamed.partition(".")[0] in _fields(model):
         path, words = tuple(int(part) if part.isdecimal() else part for part in blamed.split(".")), rest
     return document.problem(path, words)
+
+
+def _fields(model: type[BaseModel]) -> list[str]:
+    """As they are written in files."""
+    return [info.alias or name for name, info in model.model_fields.items()]
 
 
 def _path(document: Document, location: tuple[int | str, ...]) -> Path:
@@ -49,7 +54,7 @@ def _words(error: ErrorDetails, model: type[BaseModel]) -> str:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            known = [info.alias or name for name, info in model.model_fields.items()] if len(location) == 1 else []
+            known = _fields(model) if len(location) == 1 else []
             return "unknown field" + (meant(str(location[-1]), known) if known else "")
         case "value_error":
             return error["msg"].removeprefix("Value error, ")

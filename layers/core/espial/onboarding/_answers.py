@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from espial.answers import LONGEST_WAIT, Answer, wait
+from espial.answers import Answer, wait_for_reset
 from espial.errors import Refused, TryAgain
 
 PASSING = frozenset({408, 425, 429})
@@ -29,20 +29,12 @@ def was_taken(answer: Answer, now: datetime) -> bool:
     if 200 <= status < 300:
         return True
     if status in PASSING or status >= 500:
-        raise TryAgain(f"HTTP {status}", after=_wait(answer, now))
+        raise TryAgain(f"HTTP {status}", after=wait_for_reset(answer, now))
     if status in UNAUTHORISED:
         raise Refused("unauthorised", f"HTTP {status}: the key is wrong, or may not do this")
     if status in NOT_THERE or status < 400:
         raise Refused("endpoint_refused", f"HTTP {status}: the endpoint is not the platform's")
     return False
-
-
-def _wait(answer: Answer, now: datetime) -> float:
-    """Seconds that `Retry-After` asks for, else `X-RateLimit-Reset` (Unix seconds); else one."""
-    reset = answer.headers.get("x-ratelimit-reset", "").strip().partition(".")[0]
-    if "retry-after" in answer.headers or not reset.isdigit():
-        return wait(answer, now)
-    return min(max(float(reset) - now.timestamp(), 1.0), LONGEST_WAIT)
 
 
 def document(answer: Answer) -> dict[str, Any]:

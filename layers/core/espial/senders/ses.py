@@ -15,7 +15,7 @@ from botocore import exceptions as aws
 
 from espial.errors import OutcomeUnknown, Refused, TryAgain
 from espial.messages import Message, Receipt
-from espial.senders import Client
+from espial.senders import Kind, Ways
 
 _NEVER_SENT = (
     aws.ConnectTimeoutError,
@@ -51,6 +51,7 @@ class SesSender:
 
     features = frozenset({"headers", "tags", "reply_to", "also_to"})
     idempotent = False
+    channel = "email"
 
     def __init__(self, client: Any, *, name: str = "ses", configuration_set: str = "") -> None:
         self.name = name
@@ -58,7 +59,7 @@ class SesSender:
         self._configuration_set = configuration_set
 
     def send(self, message: Message, *, idempotency_key: str) -> Receipt:
-        """See `espial.senders.Sender.send`. AWS permission: ses:SendEmail on the identity and configuration set."""
+        """See `espial.ports.Sender.send`. AWS permission: ses:SendEmail on the identity and configuration set."""
         try:
             answer = self._client.send_email(**self.request(message))
             return Receipt(provider=self.name, provider_message_id=answer["MessageId"], at=_answered_at(answer))
@@ -123,6 +124,8 @@ def _answered_at(answer: Mapping[str, Any]) -> datetime:
     return parsedate_to_datetime(said) if said else datetime.now(UTC)
 
 
-def open_sender(name: str, settings: Mapping[str, Any], client: Client) -> SesSender:
-    """A provider of definitions/providers/ whose `sender` is `ses`."""
-    return SesSender(client("sesv2"), name=name, configuration_set=settings.get("configuration_set") or "")
+def _open(name: str, provider: Mapping[str, Any], ways: Ways) -> SesSender:
+    return SesSender(ways.client("sesv2"), name=name, configuration_set=provider.get("configuration_set") or "")
+
+
+SENDER = Kind(title="Amazon SES", open=_open)

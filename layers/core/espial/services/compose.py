@@ -27,15 +27,22 @@ def compose(
     provider: Mapping[str, Any],
     template: Mapping[str, Any],
     now: datetime,
+    channel: str = "email",
 ) -> Message:
-    """The run's mail under its send key, rendered. Raises Refused with the reason it cannot be made."""
+    """The run's mail or text message under its send key, rendered. Raises Refused with the reason it cannot be made."""
     unsubscribe = str(provider.get("unsubscribe_url") or "").replace("{message}", key)
     headers: Mapping[str, str] = {}
-    if template["category"] == "marketing":
+    if template["category"] == "marketing" and channel == "email":
         if not unsubscribe:
             raise Refused("no_unsubscribe_url", provider["name"])
         headers = one_click(unsubscribe)
     rendered = render(template, context(run, view, unsubscribe_url=unsubscribe, now=now))
+    tags = {"trigger": run.trigger, "template": template["name"]}
+    if channel == "sms":
+        text = rendered.text.strip()
+        return Message(
+            channel=channel, to=to, from_=provider["from"], subject="", html="", text=text, send_key=key, tags=tags
+        )
     name, sender = parseaddr(provider["from"])
     return Message(
         to=to,
@@ -46,7 +53,7 @@ def compose(
         text=rendered.text,
         send_key=key,
         headers=headers,
-        tags={"trigger": run.trigger, "template": template["name"]},
+        tags=tags,
     )
 
 

@@ -33,7 +33,8 @@ from typing import Any, Literal, NamedTuple
 from espial import own_events
 from espial.errors import OutcomeUnknown, Refused, TryAgain
 from espial.events import PersonKey
-from espial.messages import Message, Receipt, address, check, send_key
+from espial.messages import Message, Receipt, check, send_key
+from espial.messages import recipient as destined
 from espial.people import PersonView
 from espial.ports import (
     AlreadyRefused,
@@ -212,8 +213,9 @@ class Deliverer:
         sender = self.sender(name, settings)
         compiled = self.published.template(trigger.send.template)
         now = self.clock()
-        to = address(recipient(trigger, run, view, now) or "")
-        mail = compose(run, view, to, key=Occasion.of(run).send_key, provider=settings, template=compiled, now=now)
+        to = destined(sender.channel, recipient(trigger, run, view, now) or "")
+        key, channel = Occasion.of(run).send_key, sender.channel
+        mail = compose(run, view, to, key=key, provider=settings, template=compiled, now=now, channel=channel)
         check(mail, sender.features)
         return sender, mail
 
@@ -235,7 +237,7 @@ class Deliverer:
             view = self.people.load(PersonKey.parse(occasion.person))
         except TryAgain as exc:
             return self._unsent(occasion, standing, "person_unreadable", now + timedelta(seconds=exc.after))
-        same = address(recipient(trigger, run, view, now) or "") == mail.to
+        same = destined(mail.channel, recipient(trigger, run, view, now) or "") == mail.to
         if not same or decide(trigger, run, view, now).outcome != "send":
             return self._unsent(occasion, standing, "changed_meanwhile", now)
         return self._hand_over(trigger, run, standing, sender, mail)

@@ -37,7 +37,10 @@ RETRY_FOR = timedelta(days=3)
 LONGEST_SUBJECT = 200
 _LOST = "no_answer"
 _OF_THE_ACCOUNT = frozenset(
-    {"account_suspended", "mail_from_domain_not_verified", "not_found", "provider_lacks_feature"}
+    {
+        *("account_suspended", "forbidden", "endpoint_refused", "from_not_verified", "mail_from_domain_not_verified"),
+        *("not_found", "provider_lacks_feature", "unauthorised"),
+    }
 )
 """Refusals that say nothing of this mail: the next one would fare no better."""
 

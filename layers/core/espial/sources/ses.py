@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/firehose/latest/dev/httpdeliveryrequestresponse.html
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -17,6 +16,7 @@ import orjson
 from espial.compression import inflate
 from espial.deliveries import Arrival, Item, RawDelivery, Reply
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError, TooLarge
+from espial.messages import is_ours
 from espial.sources import Docs, EventFields, Export, Layout, Source
 from espial.sources._shared import email, inner, instant, mailbox, others, present, text, texts
 from espial.sources._sns import SNS, envelope, is_notice, subscribe_url
@@ -82,7 +82,6 @@ LARGEST = 32_000_000
 
 _OWN_TAGS = frozenset({"send_key"})
 OWN_HEADER = "x-espial-send-key"
-_OWN_KEY = re.compile(r"[ns]-[0-9a-f]{32}")
 """A key of `espial.messages`, with which our own mails are tagged: `s-…` a person's message, `n-…` a notification."""
 
 
@@ -432,10 +431,10 @@ def _own_key(mail: Mapping[str, Any]) -> str | None:
     tags, headers = mail.get("tags"), mail.get("headers")
     if type(tags) is dict:
         key = _first(tags.get("send_key"))
-        return key if key and _OWN_KEY.fullmatch(key) else None
+        return key if is_ours(key) else None
     listed = [one for one in headers if isinstance(one, dict)] if type(headers) is list else []
     named = [text(one.get("value")) for one in listed if str(one.get("name")).lower() == OWN_HEADER]
-    return next((key for key in named if key and _OWN_KEY.fullmatch(key)), None)
+    return next((key for key in named if is_ours(key)), None)
 
 
 SOURCE = Source(

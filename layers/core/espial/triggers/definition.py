@@ -119,12 +119,14 @@ class Send(_Model):
 
     unknown_outcome   what to do when nobody can tell whether the provider took it and its events stay silent:
                       `skip` risks that the person gets none, `resend` that they get two
+    channel           what the provider sends, `email` or `sms`; left out, the channel of `consent`, else e-mail
     """
 
     provider: Name
     template: Name
     to: Expression = "person.email"
     unknown_outcome: Literal["skip", "resend"] = "skip"
+    channel: Literal["email", "sms"] | None = None
 
 
 class Trigger(_Model):
@@ -172,7 +174,7 @@ class Trigger(_Model):
     @property
     def channel(self) -> Channel:
         """The channel of its message."""
-        return self.consent.channel if self.consent else "email"
+        return self.send.channel or (self.consent.channel if self.consent else "email")
 
     @property
     def watches(self) -> frozenset[EventType]:

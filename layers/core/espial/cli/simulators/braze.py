@@ -41,10 +41,10 @@ _SAID: Mapping[str, Mapping[str, Any]] = {
 
 
 class Reply(NamedTuple):
-    """What is answered. `trouble` is `timeout` (say nothing) or `drop` (hang up) instead."""
+    """What is answered, None for no body. `trouble` is `timeout` (say nothing) or `drop` (hang up) instead."""
 
     status: int
-    body: Mapping[str, Any] = {}
+    body: Any = {}  # noqa: RUF012 - never changed
     headers: Mapping[str, str] = {}
     trouble: str = ""
 

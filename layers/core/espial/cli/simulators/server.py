@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.ended.wait(HANG_SECONDS)
             self.close_connection = True
             return
-        said = json.dumps(reply.body).encode()
+        said = b"" if reply.body is None else json.dumps(reply.body).encode()
         self.send_response_only(reply.status)
         for name, value in {**reply.headers, "Content-Type": "application/json"}.items():
             self.send_header(name, value)
