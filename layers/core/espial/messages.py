@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
+from typing import Any
 
 from espial.errors import Refused
 
@@ -20,6 +21,8 @@ class Message:
 
     Or a text message (`channel` is `sms`): `to` is a number (see `phone`), `from_` a number or a sender's name, and
     it has a `text` and tags, nothing else.
+
+    Or what a webhook is to say: `facts` for its placeholders, and nothing that is rendered.
     """
 
     to: str
@@ -33,6 +36,7 @@ class Message:
     headers: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     channel: str = "email"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +118,10 @@ def phone(value: str) -> str:
 
 
 def recipient(channel: str, value: str) -> str:
-    """An address or a number, as the channel has it. Raises Refused like `address` and `phone`."""
-    return phone(value) if channel == "sms" else address(value)
+    """An address or a number, as the channel has it, or an id. Raises Refused like `address` and `phone`."""
+    if channel in ("email", "sms"):
+        return phone(value) if channel == "sms" else address(value)
+    return one_line(value)
 
 
 def mailbox(name: str, bare: str) -> str:
