@@ -127,7 +127,7 @@ class ErrorRule(_Part):
     body_path: str = ""
     equals: str | int | bool | None = None
     action: Literal["retry", "fail", "drop", "refresh_auth", "suppress_customer"]
-    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = ""
+    code: Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]{0,63})?$")] = ""
 
 
 class Retry(_Part):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parseaddr
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -28,15 +29,19 @@ def compose(
     template: Mapping[str, Any],
     now: datetime,
     channel: str = "email",
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Message:
-    """The run's mail or text message under its send key, rendered. Raises Refused with the reason it cannot be made."""
+    """The run's mail or text message under its send key, rendered; the template may print `more` as well.
+
+    Raises Refused with the reason it cannot be made.
+    """
     unsubscribe = str(provider.get("unsubscribe_url") or "").replace("{message}", key)
     headers: Mapping[str, str] = {}
     if template["category"] == "marketing" and channel == "email":
         if not unsubscribe:
             raise Refused("no_unsubscribe_url", provider["name"])
         headers = one_click(unsubscribe)
-    rendered = render(template, context(run, view, unsubscribe_url=unsubscribe, now=now))
+    rendered = render(template, {**more, **context(run, view, unsubscribe_url=unsubscribe, now=now)})
     tags = {"trigger": run.trigger, "template": template["name"]}
     if channel == "sms":
         text = rendered.text.strip()
@@ -54,6 +59,21 @@ def compose(
         send_key=key,
         headers=headers,
         tags=tags,
+    )
+
+
+def unrendered(run: Run, to: str, *, key: str, channel: str, facts: Mapping[str, Any]) -> Message:
+    """What a webhook is to say, which its sender renders."""
+    return Message(
+        channel=channel,
+        to=to,
+        from_="",
+        subject="",
+        html="",
+        text="",
+        send_key=key,
+        tags={"trigger": run.trigger},
+        facts=facts,
     )
 
 

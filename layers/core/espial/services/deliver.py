@@ -31,7 +31,10 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from espial import own_events
-from espial.errors import OutcomeUnknown, Refused, TryAgain
+from espial.campaigns import happened
+from espial.campaigns.compiled import CampaignTrigger
+from espial.campaigns.facts import facts
+from espial.errors import OutcomeUnknown, Refused, Suppressed, TryAgain
 from espial.events import PersonKey
 from espial.messages import Message, Receipt, check, send_key
 from espial.messages import recipient as destined
@@ -52,7 +55,7 @@ from espial.ports import (
     Timers,
     Unsettled,
 )
-from espial.services.compose import compose
+from espial.services.compose import compose, unrendered
 from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, recipient
 from espial.triggers.definition import Trigger
@@ -114,7 +117,7 @@ class Occasion(NamedTuple):
         return send_key(trigger=self.trigger, person=self.person, key=self.key, version=self.version)
 
 
-What = Literal["sent", "skipped", "waiting", "nothing"]
+What = Literal["sent", "awarded", "skipped", "waiting", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,10 @@ class Deliverer:
     def _decide(self, occasion: Occasion, trigger: Trigger, run: Run, view: PersonView) -> Outcome:
         now = self.clock()
         decision = decide(trigger, run, view, now)
+        if isinstance(trigger, CampaignTrigger) and _is_eligible(decision):
+            self._award(trigger, run, view, now)
+            if not trigger.campaign.shares:
+                return self._awarded(occasion, run, decision, now)
         if decision.outcome != "send":
             return self._resumed(occasion, trigger) or self._not_sent(trigger, run, view, decision, now)
         self.decisions.record(occasion.person, decision, run, now=now)
@@ -196,6 +203,19 @@ class Deliverer:
         except Refused as exc:
             return self._unmade(occasion, trigger, exc)
         return self._claim(occasion, trigger, run, sender, mail)
+
+    def _award(self, trigger: CampaignTrigger, run: Run, view: PersonView, now: datetime) -> None:
+        """Before the message, which may say what was awarded. Ids are computed: a repeat changes nothing."""
+        if trigger.campaign.awards:
+            known = facts(trigger, run, view, key=Occasion.of(run).send_key, now=now)
+            for made in happened.outcomes(trigger, run, known):
+                record_own(self.events, made)
+
+    def _awarded(self, occasion: Occasion, run: Run, decision: Decision, now: datetime) -> Outcome:
+        """The campaign has no message: this was all."""
+        self.decisions.record(occasion.person, decision, run, now=now)
+        self.runs.finish(run, "sent", closed_at=now, reason="awarded")
+        return Outcome("awarded", "awarded", occasion.trigger)
 
     def _not_sent(self, trigger: Trigger, run: Run, view: PersonView, decision: Decision, now: datetime) -> Outcome:
         occasion = Occasion.of(run)
@@ -208,14 +228,20 @@ class Deliverer:
         return Outcome("nothing", decision.reason, occasion.trigger)
 
     def _prepare(self, trigger: Trigger, run: Run, view: PersonView) -> tuple[Sender, Message]:
-        name = trigger.send.provider
+        share = trigger.share(view, run.person) if isinstance(trigger, CampaignTrigger) else None
+        name = share.provider if share else trigger.send.provider
         settings = self.published.provider(name)
         sender = self.sender(name, settings)
-        compiled = self.published.template(trigger.send.template)
         now = self.clock()
         to = destined(sender.channel, recipient(trigger, run, view, now) or "")
         key, channel = Occasion.of(run).send_key, sender.channel
-        mail = compose(run, view, to, key=key, provider=settings, template=compiled, now=now, channel=channel)
+        known = facts(trigger, run, view, key=key, now=now) if isinstance(trigger, CampaignTrigger) else {}
+        if share and share.template is None:
+            return sender, unrendered(run, to, key=key, channel=channel, facts=known)
+        compiled = self.published.template((share and share.template) or trigger.send.template)
+        mail = compose(
+            run, view, to, key=key, provider=settings, template=compiled, now=now, channel=channel, more=known
+        )
         check(mail, sender.features)
         return sender, mail
 
@@ -247,6 +273,9 @@ class Deliverer:
         try:
             receipt = sender.send(mail, idempotency_key=occasion.send_key)
         except Refused as exc:
+            if isinstance(exc, Suppressed):
+                made = happened.suppressed(occasion, mail, exc.reason, channel=trigger.channel, at=self.clock())
+                record_own(self.events, made)
             return self._refused(occasion, claim, exc)
         except TryAgain as exc:
             return self._unsent(occasion, claim, "provider_busy", self.clock() + timedelta(seconds=exc.after))
@@ -289,7 +318,7 @@ class Deliverer:
         if receipt is not None:
             self.claims.sent(unsettled.claim, receipt)
             return self._sent(occasion, trigger, receipt, self._run(occasion))
-        if self._takes_a_key_once(trigger):
+        if self._takes_a_key_once(trigger, view, occasion):
             self.claims.release(unsettled.claim)
             return self._later(occasion, "repeating_with_the_same_key", now + REPEAT_AFTER)
         if now < unsettled.since + self.window:
@@ -303,8 +332,9 @@ class Deliverer:
         self.claims.refused(unsettled.claim, "outcome_unknown")
         return self._skipped(occasion, Decision("skip", "outcome_unknown"), now)
 
-    def _takes_a_key_once(self, trigger: Trigger) -> bool:
-        name = trigger.send.provider
+    def _takes_a_key_once(self, trigger: Trigger, view: PersonView, occasion: Occasion) -> bool:
+        share = trigger.share(view, occasion.person) if isinstance(trigger, CampaignTrigger) else None
+        name = share.provider if share else trigger.send.provider
         try:
             return self.sender(name, self.published.provider(name)).idempotent
         except Refused:  # the provider was removed meanwhile
@@ -355,6 +385,15 @@ def _run_in(view: PersonView, occasion: Occasion) -> Run | None:
     """The occasion's run, whatever its version."""
     same = (run for run in view.runs if (run.person, run.trigger, run.key) == occasion[:3])
     return next(same, None)
+
+
+ABOUT_THE_MESSAGE = frozenset({"no_address", "suppressed", "no_consent"})
+"""Why somebody gets no message who is awarded what the campaign awards all the same."""
+
+
+def _is_eligible(decision: Decision) -> bool:
+    """Whether nothing stands against it but, at most, what is about the message alone: these rules come last."""
+    return decision.outcome == "send" or (decision.outcome == "skip" and decision.reason in ABOUT_THE_MESSAGE)
 
 
 def evidence(view: PersonView, key: str) -> Receipt | None:

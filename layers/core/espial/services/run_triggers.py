@@ -33,6 +33,7 @@ from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, advance, begin, decide, exit_of, exited
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
+from espial.vocabulary import OWN_TYPES
 
 MARGIN = timedelta(seconds=10)
 """How far ahead a pending timer must be to be relied on: more than two clocks may differ."""
@@ -61,7 +62,7 @@ class TriggerRunner:
     def on_event(self, event: Event, triggers: Iterable[Trigger], now: datetime) -> Tally:
         """Act on one event, however often it is delivered. Raises TryAgain when a store is away."""
         tally: Tally = Counter()
-        if event.platform == own_events.PLATFORM or not person_keys(event):
+        if (event.platform == own_events.PLATFORM and event.type in OWN_TYPES) or not person_keys(event):
             return tally
         watching = [
             trigger for trigger in triggers if trigger.status in ("live", "staging") and event.type in trigger.watches

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from espial.campaigns.compiled import read
 from espial.errors import Refused, TryAgain
 from espial.notifications.definition import DestinationDefinition, readable
 from espial.triggers.definition import Trigger
@@ -101,7 +102,7 @@ class PublishedTemplates:
         return self._templates[digest]
 
     def _parse(self, _version: str, name: str) -> Trigger:
-        return Trigger.model_validate(self._active["triggers"][name])
+        return read(self._active["triggers"][name])
 
     def _fresh(self, wanted: tuple[str, str] | None = None) -> dict[str, Any]:
         """The active bundle; read again at once where it lacks what is `wanted` (kind, name), as new as it may be."""

@@ -1,0 +1,89 @@
+"""What a campaign does, as canonical events; made deterministically, so that a repeat says the same (DESIGN 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from espial import events, own_events
+from espial.campaigns.compiled import CampaignTrigger
+from espial.campaigns.facts import awarded, occasion
+from espial.campaigns.outcomes import DEEPEST, DEPTH, Award, OwnEvent, depth
+from espial.campaigns.placeholders import Facts, guids
+from espial.events import MESSAGE_KEYS, Campaign, Channel, Event, Failure, Person, PersonKey, home_key
+from espial.messages import Message
+from espial.normalise import Recordable
+from espial.own_events import PLATFORM, Occasion
+from espial.triggers.decision import Decision
+from espial.triggers.run import Run
+from espial.vocabulary import EventType
+
+TOO_DEEP = "campaigns_too_deep"
+"""Why an event of a campaign's own is left out: three campaigns stand behind it already."""
+
+_FIELDS = {kind: field for field, kind in events.KEY_KINDS.items()}
+
+
+def outcomes(trigger: CampaignTrigger, run: Run, known: Mapping[str, Any]) -> Iterator[Recordable]:
+    """Everything that the run's person is awarded, in order, and then the campaign's own events.
+
+    `known` are the facts for their payloads (`espial.campaigns.facts`).
+    """
+    about = {"trigger": run.trigger, "campaign": trigger.campaign.name, "behaviour": trigger.campaign.behaviour}
+    for award in awarded(trigger, run):
+        yield _of(trigger, run, Award(*award[:4], {**about, **award.said}))
+    behind = depth(run.event, PLATFORM)
+    for number, outcome in enumerate(trigger.campaign.outcomes):
+        if not isinstance(outcome, OwnEvent):
+            continue
+        if behind >= DEEPEST:
+            yield own_events.message_skipped(run, Decision("skip", TOO_DEEP), at=run.due_at)
+            continue
+        filled = Facts(known, guid=guids(f"{occasion(trigger, run)}\x1f{number}"), missing="empty")
+        said = {**filled.rendered(outcome.payload), **about, DEPTH: behind + 1}
+        yield _of(trigger, run, Award("event", number, EventType.CUSTOM, outcome.name, said))
+
+
+def _of(trigger: CampaignTrigger, run: Run, award: Award) -> Recordable:
+    kind, value = PersonKey.parse(run.person)
+    identity = f"{PLATFORM}\x1f{occasion(trigger, run)}\x1f{award.kind}/{award.number}"
+    event = Event(
+        event_id=events.event_id(own_events.instant(run.version), identity),
+        type=award.type,
+        platform_type=award.name,
+        channel="none",
+        platform=PLATFORM,
+        connection=PLATFORM,
+        occurred_at=run.due_at,
+        received_at=run.due_at,
+        person=Person(**{_FIELDS[kind]: value}),
+        campaign=Campaign(id=trigger.campaign.name, name=trigger.campaign.name),
+        properties=dict(award.said),
+    )
+    return Recordable(event, events.encode(event), f"P#{run.person}")
+
+
+def suppressed(asked: Occasion, message: Message, reason: str, *, channel: Channel, at: datetime) -> Recordable:
+    """The platform wants nothing sent to this recipient any more: counts as a hard bounce of the address.
+
+    Without the send key: it is no evidence that the message was taken.
+    """
+    kind, value = PersonKey.parse(asked.person)
+    person = {_FIELDS[kind]: value}
+    if channel in ("email", "sms", "whatsapp"):
+        person["email" if channel == "email" else "phone"] = message.to
+    event = Event(
+        event_id=own_events.identifier(asked, f"suppressed/{reason}"),
+        type=EventType.BOUNCED,
+        platform_type="suppressed",
+        channel=channel,
+        platform=PLATFORM,
+        connection=PLATFORM,
+        occurred_at=at,
+        received_at=at,
+        person=Person(**person),
+        failure=Failure(class_="suppressed", code=reason),
+        properties={"trigger": asked.trigger},
+    )
+    return Recordable(event, events.encode(event), home_key(event, MESSAGE_KEYS))
