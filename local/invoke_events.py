@@ -191,6 +191,7 @@ def events() -> dict[str, dict[str, Any]]:
         "record_export/braze-opens": _sqs("chunks", (_chunk(opens), {})),
         "pull_events/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "sweep_exports/hourly": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
+        "enter_people/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "write_feed/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "deliver_feed/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "deliver_feed/resend": {"feed": "cdp", "names": ["1"]},

@@ -8,12 +8,11 @@ from typing import Any
 
 import msgspec
 from aws_lambda_powertools import Tracer
-from aws_lambda_powertools.metrics import MetricUnit
 
 from espial import wiring
 from espial.events import Event
 from espial.logs import logger, metrics
-from espial.reporting import count_runs, log_failures
+from espial.reporting import count_handled, count_runs, log_failures
 from espial.services.ledger import note_arrived
 from espial.settings import RunTriggersSettings
 
@@ -34,8 +33,9 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
             handled[record["messageId"]] = _run(record)
         except Exception as exc:  # noqa: BLE001  each message stands for itself; this one comes again
             failures[record["messageId"]] = exc
-    failures |= note_arrived(wiring.ledger(settings.events_table), "run_triggers", handled, datetime.now(UTC))
-    metrics.add_metric("events.handled", MetricUnit.Count, len(event["Records"]) - len(failures))
+    now = datetime.now(UTC)
+    failures |= note_arrived(wiring.ledger(settings.events_table), "run_triggers", handled, now)
+    count_handled([happened for message, happened in handled.items() if message not in failures], now)
     log_failures("event.retried", failures)
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failures]}
 

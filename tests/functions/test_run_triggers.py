@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from espial import events
@@ -162,3 +163,16 @@ def test_what_arrived_is_noted_and_comes_again_if_it_cannot_be(cloud, load_app, 
     hour = hour_of(event.received_at)
     ((entry,),) = [sheet.entries for sheet in ledger.sheets(hour)]
     assert {"run_triggers": [event.event_id]} == entry.ids
+
+
+def test_the_lag_of_each_source_is_told(cloud, load_app, capsys):
+    """Of a batch the worst; our own events were received by nobody."""
+    function = Function(cloud, load_app)
+    now = datetime.now(UTC)
+    late = cart(now, "shoe")
+    function(msgspec.structs.replace(late, received_at=now - timedelta(seconds=90), connection="slow"))
+    function(msgspec.structs.replace(late, received_at=now - timedelta(days=9), platform="espial"))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"event.lag"' in line]
+    lags = {line.get("source", ""): line["event.lag"][0] for line in lines}
+    assert set(lags) == {"segment/slow", ""}
+    assert all(90 <= lag < 150 for lag in lags.values())

@@ -26,6 +26,13 @@ PATIENCE = 60.0
 UNCAPPED = "SEK"
 """Carts in this currency are the business of `cart-uncapped`, all others of `cart-abandoned`."""
 
+SCHEDULED = datetime(2035, 6, 1, 9, 0, tzinfo=UTC)
+"""When people of Leeds enter `leeds`."""
+WELCOME = """<mjml><mj-body><mj-section><mj-column>
+<mj-text>Welcome. <a href="{{ unsubscribe_url }}">No more of these</a></mj-text>
+</mj-column></mj-section></mj-body></mjml>
+"""
+
 MUG = {"product_id": "p-1", "name": "Stoneware mug", "price": 14.5, "quantity": 2}
 LAMP = {"product_id": "p-2", "name": "Reading lamp", "price": 79.0, "quantity": 1}
 
@@ -54,6 +61,15 @@ def definitions(folder: Path) -> Path:
     write(copy / "destinations/posted.yaml", {**told, "on": ["OPEN"], "http": posted})
     hung = {**posted, "url": f"http://127.0.0.1:{free_port()}/hook", "timeout": "30s"}
     write(copy / "destinations/hung.yaml", {**told, "on": ["CLICK"], "http": hung})
+    welcome = copy / "templates/welcome"
+    welcome.mkdir()
+    write(welcome / "template.yaml", {"subject": "Welcome", "category": "marketing"})
+    (welcome / "body.mjml").write_text(WELCOME)
+    entering = {"status": "live", "consent": {"topic": "marketing"}, "send": {"provider": "ses", "template": "welcome"}}
+    gold = {"segment": {"when": 'person.attributes.tier == "gold"'}}
+    write(copy / "triggers/gold.yaml", {**entering, "entry": gold})
+    leeds = {"schedule": {"at": SCHEDULED.isoformat(), "audience": 'person.attributes.city == "Leeds"'}}
+    write(copy / "triggers/leeds.yaml", {**entering, "entry": leeds})
     write(copy / f"stages/{STAGE}.yaml", {"triggers": {"cart-abandoned": mine}})
     return copy
 
@@ -106,6 +122,11 @@ class World(Demo):
         pk = {"S": f"P#{person}"}
         found = (item["sk"]["S"] for item in self.items() if item["pk"] == pk)
         return {sk.split("#")[-1] for sk in found if sk.startswith("R#")}
+
+    def triggers(self, person: str) -> set[str]:
+        """The triggers that have begun a run for them."""
+        found = (item["sk"]["S"] for item in self.items() if item["pk"]["S"] == f"P#{person}")
+        return {sk.split("#")[1] for sk in found if sk.startswith("R#")}
 
     def published(self) -> Counter[str]:
         """Event id -> how often the bus has carried it."""

@@ -244,6 +244,10 @@ TABLE_CALLS = {
         *("GetItem", "PutItem", "Query"),  # people, runs, decisions
         "UpdateItem",  # shared with the sender, which claims
     },
+    "EnterPeopleFunction": {
+        *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
+        *("GetItem", "PutItem", "Query", "UpdateItem"),  # people, runs, segments, and how far walks are
+    },
     "SendMessageFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),
         *("GetItem", "PutItem", "Query", "UpdateItem"),

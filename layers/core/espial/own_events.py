@@ -6,17 +6,18 @@ code that makes it is run again after a crash.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from espial import events
 from espial.events import Channel, Event, Person, PersonKey
 from espial.messages import Receipt, send_key
 from espial.normalise import Recordable
 from espial.triggers.decision import Decision
-from espial.vocabulary import EventType
+from espial.vocabulary import OWN, EventType
 
-PLATFORM = "espial"
+PLATFORM = OWN
 _FIELDS = {kind: field for field, kind in events.KEY_KINDS.items()}
 
 
@@ -46,6 +47,29 @@ def message_skipped(occasion: Occasion, decision: Decision, *, at: datetime) -> 
     make two events of one after a crash.
     """
     return _event(_Said(EventType.MESSAGE_SKIPPED, decision.reason, at, {"reason": decision.reason}), occasion)
+
+
+def trigger_entered(
+    trigger: str, person: PersonKey, occasion: str, at: datetime, said: Mapping[str, Any]
+) -> Recordable:
+    """The person enters the trigger, once an occasion; `said` is what they enter with.
+
+    `at` belongs to the occasion, so that a repeat says the same.
+    """
+    identity = "\x1f".join((PLATFORM, str(person), trigger, occasion, EventType.TRIGGER_ENTERED))
+    event = Event(
+        event_id=events.event_id(at, identity),
+        type=EventType.TRIGGER_ENTERED,
+        platform_type=EventType.TRIGGER_ENTERED.value,
+        channel="none",
+        platform=PLATFORM,
+        connection=PLATFORM,
+        occurred_at=at,
+        received_at=at,
+        person=Person(**{_FIELDS[person.kind]: person.value}),
+        properties={**said, "trigger": trigger, "occasion": occasion},
+    )
+    return Recordable(event, events.encode(event), f"P#{person}")
 
 
 def identifier(occasion: Occasion, outcome: str) -> str:

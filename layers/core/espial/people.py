@@ -43,6 +43,14 @@ class Choice(NamedTuple):
     granted: bool
 
 
+class Membership(NamedTuple):
+    """Whether a person is in a segment, since when; `told` once the change is recorded as an event."""
+
+    inside: bool
+    since: datetime
+    told: bool
+
+
 class Block(NamedTuple):
     """Why nothing may be sent: `complained` (the whole channel) or `bounced` (one address); the graver `rank` wins."""
 
@@ -224,6 +232,7 @@ class PersonView:
     keys       every key joined into this view, `key` first
     events     the newest ones that are kept, oldest first, each event once
     runs       runs under any of the keys, ended ones too
+    segments   trigger -> whether the person is in its segment, as last looked at
     conflicts  keys that would join two people (an address two customers share): not followed, only their
                suppressions and choices are taken, since they are about the address itself
     """
@@ -233,7 +242,14 @@ class PersonView:
     profile: Profile = NOTHING
     events: tuple[Event, ...] = ()
     runs: tuple[Run, ...] = ()
+    segments: Mapping[str, Membership] = field(default_factory=dict)
     conflicts: tuple[PersonKey, ...] = ()
+
+    @property
+    def main(self) -> PersonKey | None:
+        """The strongest key that says who it is on any platform."""
+        own = [key for key in self.keys or (self.key,) if key.kind != "contact"]
+        return min(own, key=lambda key: (STRENGTH[key.kind], key), default=None)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -248,6 +264,16 @@ class PersonView:
     def external_id(self) -> str | None:
         """The strong id, where one is known."""
         return next((value for kind, value in self.keys or (self.key,) if kind == "id"), None)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The person as expressions see them: names and addresses where known, attributes and consent."""
+        known = {"external_id": self.external_id, **{name: self.attributes.get(name) for name in ("email", "phone")}}
+        return {
+            **{name: value for name, value in known.items() if value},
+            "attributes": self.attributes,
+            "consent": self.consent,
+        }
 
     def of_type(self, kind: str) -> list[Event]:
         """The events of a type, oldest first."""

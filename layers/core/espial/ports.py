@@ -17,7 +17,7 @@ from espial.normalise import Recordable
 
 if TYPE_CHECKING:  # the acknowledging path imports this module, and needs none of these
     from espial.messages import Message, Receipt
-    from espial.people import PersonView
+    from espial.people import Membership, PersonView
     from espial.triggers.decision import Decision
     from espial.triggers.definition import Trigger
     from espial.triggers.run import Run, State
@@ -296,8 +296,42 @@ class People(Protocol):
         """
         ...
 
+    def everybody(self, part: int, after: str, limit: int) -> list[PersonKey]:
+        """The next keys with a profile in one of the 16 parts, sorted, behind the key `after`. Raises TryAgain."""
+        ...
+
+    def place(self, key: PersonKey, segment: str, before: Membership | None, after: Membership) -> bool:
+        """Note whether the person is in a segment; False if that is no longer as it was before."""
+        ...
+
     def meet(self, event: Event, key: PersonKey) -> PersonView:
         """`merge`, and then the person behind the key as `load` gives it, with the event."""
+        ...
+
+
+class Walk(NamedTuple):
+    """Where a walk over all people is: the part it is in, and the key behind which it goes on; over when `done`."""
+
+    part: int = 0
+    after: str = ""
+    done: bool = False
+
+
+class Walks(Protocol):
+    """How far each walk over all people has come."""
+
+    def go_on(self, trigger: str, occasion: str, *, now: datetime, until: datetime) -> Walk | None:
+        """Be the one who walks until then, from there on; None while somebody else does, or when it is done."""
+        ...
+
+    def reach(self, trigger: str, occasion: str, walk: Walk, *, until: datetime) -> None:
+        """Note how far it has come; the right ends when it is `done`, or then."""
+        ...
+
+    def is_done(self, trigger: str, occasion: str) -> bool: ...
+
+    def remember(self, trigger: str, request: str, content: str, *, now: datetime) -> tuple[datetime, str]:
+        """When, and with what content, a request of this id came first. Known for 60 days."""
         ...
 
 

@@ -12,11 +12,13 @@ from aws_lambda_powertools.metrics import MetricUnit
 from espial.errors import TryAgain
 from espial.logs import logger, metrics, where
 from espial.services.recorder import Tally
+from espial.vocabulary import OWN as PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from espial.events import Event
     from espial.services.deliver_feed import Outcome
     from espial.services.write_feed import Written
 
@@ -43,6 +45,25 @@ def count_runs(tally: Mapping[tuple[str, str], int]) -> None:
     for (trigger, outcome), count in tally.items():
         with single_metric(name=f"run.{outcome}", unit=MetricUnit.Count, value=count, namespace="Espial") as metric:
             metric.add_dimension("trigger", trigger)
+
+
+def count_handled(handled: Sequence[Event], now: datetime) -> None:
+    """Metrics `events.handled`, and `event.lag`: seconds from an event's receipt until it is acted on.
+
+    That is the worst of each source, and the function's own the worst of all, which an alarm watches. Our own events
+    are received by nobody.
+    """
+    metrics.add_metric("events.handled", MetricUnit.Count, len(handled))
+    worst: dict[str, float] = {}
+    for event in handled:
+        if event.platform != PLATFORM:
+            source = f"{event.platform}/{event.connection}"
+            worst[source] = max(worst.get(source, 0.0), (now - event.received_at).total_seconds())
+    for source, lag in worst.items():
+        with single_metric(name="event.lag", unit=MetricUnit.Seconds, value=lag, namespace="Espial") as metric:
+            metric.add_dimension("source", source)
+    if worst:
+        metrics.add_metric("event.lag", MetricUnit.Seconds, max(worst.values()))
 
 
 def count_written(written: Written) -> None:

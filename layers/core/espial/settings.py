@@ -178,6 +178,11 @@ class RunTriggersSettings(WaitSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class EnterPeopleSettings(RunTriggersSettings):
+    """What enter_people reads."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendMessageSettings(WaitSettings):
     """What send_message reads."""
 

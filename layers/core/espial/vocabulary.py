@@ -54,6 +54,7 @@ class EventType(StrEnum):
     # ours
     MESSAGE_REQUESTED = "message_requested"
     MESSAGE_SKIPPED = "message_skipped"
+    TRIGGER_ENTERED = "trigger_entered"
     # onboarding: what became of a recipient that was to be handed to a platform
     RECIPIENT_SELECTED = "recipient_selected"
     RECIPIENT_ONBOARDED = "recipient_onboarded"
@@ -63,10 +64,14 @@ class EventType(StrEnum):
     UNKNOWN = "unknown"
 
 
+OWN = "espial"
+"""The platform, and the connection, of our own events."""
+
 OWN_TYPES = frozenset(
     {
         EventType.MESSAGE_REQUESTED,
         EventType.MESSAGE_SKIPPED,
+        EventType.TRIGGER_ENTERED,
         EventType.RECIPIENT_SELECTED,
         EventType.RECIPIENT_ONBOARDED,
         EventType.RECIPIENT_REJECTED,

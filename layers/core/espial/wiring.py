@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from espial.services.deliver import Deliverer
     from espial.services.deliver_feed import Delivery
+    from espial.services.enter_people import Entrance, Segments
     from espial.services.onboard_recipients import Onboarder
     from espial.services.onboarding import Accepted
     from espial.services.publish_events import Wanted
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from espial.services.write_feed import FeedWriter
     from espial.settings import (
         DeliverFeedSettings,
+        EnterPeopleSettings,
         OnboardRecipientsSettings,
         PullEventsSettings,
         ReceiverSettings,
@@ -318,6 +320,31 @@ def trigger_runner(settings: RunTriggersSettings) -> TriggerRunner:
         decisions=decisions(settings.events_table),
         timers=timers(settings),
         events=events_table(settings.events_table),
+        segments=segments(settings.events_table),
+    )
+
+
+def segments(events_table_name: str) -> Segments:
+    """Who is in the segments of triggers."""
+    from espial.services.enter_people import Segments
+    from espial.stores.walks_table import WalksTable
+
+    return Segments(
+        people=people(events_table_name),
+        walks=WalksTable(light("dynamodb"), events_table_name),
+        events=events_table(events_table_name),
+    )
+
+
+def entrance(settings: EnterPeopleSettings, clock: Callable[[], datetime], time_left: Callable[[], float]) -> Entrance:
+    """Walks over all people; `time_left` (seconds) is this invocation's."""
+    from espial.services.enter_people import Entrance
+
+    return Entrance(
+        segments=segments(settings.events_table),
+        runner=trigger_runner(settings),
+        clock=clock,
+        time_left=time_left,
     )
 
 

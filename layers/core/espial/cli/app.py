@@ -16,6 +16,7 @@ from espial.cli import (
     cdp,
     conformance,
     destinations,
+    enter,
     events,
     exports,
     feeds,
@@ -92,6 +93,7 @@ app.command("validate")(apply.validate)
 app.command("schema")(apply.schema)
 app.command("events")(events.events)
 app.command("explain")(events.explain)
+app.command("enter")(enter.enter)
 app.command("messages")(events.messages)
 app.command("timeline")(timeline.timeline)
 app.add_typer(quarantine.app, name="quarantine")

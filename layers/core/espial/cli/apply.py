@@ -37,6 +37,8 @@ def apply(
     stack: Stack = ctx.obj
     bucket = stores.definitions(stack)
     before = bucket.active()
+    if overdue := publish.overdue(before, new, datetime.now(UTC)):
+        load.load(directory, stage, overdue=overdue)
     lines = publish.changes(before, new, bucket)
     if lines and not dry_run:
         publish.publish(new, bucket, datetime.now(UTC), replaces=before)

@@ -35,6 +35,7 @@ from espial.stores.people_table import DecisionsTable, PeopleTable
 from espial.stores.quarantine import S3Quarantine
 from espial.stores.recipients_table import RecipientsTable
 from espial.stores.sigv4 import Credentials
+from espial.stores.walks_table import WalksTable
 
 
 def definitions(stack: Stack) -> DefinitionsBucket:
@@ -43,6 +44,10 @@ def definitions(stack: Stack) -> DefinitionsBucket:
 
 def events(stack: Stack) -> EventsTable:
     return EventsTable(stack.client("dynamodb"), stack.events_table)
+
+
+def walks(stack: Stack) -> WalksTable:
+    return WalksTable(stack.client("dynamodb"), stack.events_table)
 
 
 def keys_of(stack: Stack, key: PersonKey) -> tuple[PersonKey, ...]:

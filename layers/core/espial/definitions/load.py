@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,12 @@ class Definitions:
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def load(root: Path, stage: str | None = None) -> Definitions:
-    """Read, overlay with `stages/<stage>.yaml` and check. Raises InvalidDefinition with every problem found."""
-    return _Loading(root).run(stage)
+def load(root: Path, stage: str | None = None, *, overdue: Collection[str] = ()) -> Definitions:
+    """Read, overlay with `stages/<stage>.yaml` and check. Raises InvalidDefinition with every problem found.
+
+    `overdue`: triggers whose schedule is past (`publish.overdue`), which somebody else knows the time for.
+    """
+    return _Loading(root, overdue).run(stage)
 
 
 def stages(root: Path) -> list[str]:
@@ -74,8 +77,9 @@ def stages(root: Path) -> list[str]:
 class _Loading:
     """One reading of a folder. Problems gather here, so that one mistake does not hide the next."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, overdue: Collection[str]) -> None:
         self.root = root
+        self.overdue = overdue
         self.problems: list[str] = []
         self.documents: dict[tuple[str, str], Document] = {}
 
@@ -210,6 +214,8 @@ class _Loading:
         providers = [name for kind, name in self.documents if kind == "providers"]
         for name, trigger in definitions.triggers.items():
             document = self.documents["triggers", name]
+            if name in self.overdue:
+                self.problems.append(document.problem(("entry", "schedule", "at"), "is past: nobody would enter"))
             for noun, value, known in (
                 ("template", trigger.send.template, templates),
                 ("provider", trigger.send.provider, providers),

@@ -78,6 +78,20 @@ def _layouts(definitions: Definitions) -> dict[str, LayoutDefinition]:
     }
 
 
+def overdue(before: Mapping[str, Any] | None, new: Bundle, now: datetime) -> frozenset[str]:
+    """The triggers that are to run at a time that is past, and were not in force as they are."""
+    known = (before or {}).get("triggers", {})
+    return frozenset(
+        name
+        for name, trigger in new.active["triggers"].items()
+        if trigger["status"] in ("live", "staging")
+        and known.get(name) != trigger
+        and (schedule := (trigger["entry"] or {}).get("schedule"))
+        and schedule["at"]
+        and datetime.fromisoformat(schedule["at"]) < now
+    )
+
+
 def changes(before: Mapping[str, Any] | None, new: Bundle, bucket: Bucket) -> list[str]:
     """What applying `new` would change, one plain sentence a line; empty when it is what is active."""
     old = before or {}

@@ -31,7 +31,7 @@ from pydantic import (
 from espial.definitions.fields import Definition, Name, SecretReference, https_url
 from espial.feeds import paths
 from espial.feeds.dispositions import DISPOSITIONS
-from espial.triggers.definition import Duration
+from espial.triggers.fields import Duration
 from espial.vocabulary import EventType
 
 HOST = r"[A-Za-z0-9.:-]{1,253}"

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, mo
 from espial.definitions.fields import Name
 from espial.errors import Refused
 from espial.messages import address
-from espial.triggers.definition import Duration
+from espial.triggers.fields import Duration
 
 
 def _address(value: str) -> str:

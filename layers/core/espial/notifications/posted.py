@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, mo
 
 from espial.addresses import is_loopback, is_public
 from espial.definitions.fields import SecretReference, https_url
-from espial.triggers.definition import Duration
+from espial.triggers.fields import Duration
 
 OURS = frozenset({"content-type", "content-length", "host", "connection", "authorization", "user-agent"})
 

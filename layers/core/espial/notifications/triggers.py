@@ -29,7 +29,9 @@ _OF_SMS: Mapping[EventType, str] = {EventType.UNSUBSCRIBED: "SMSOPTOUT"} | dict.
 
 TRIGGERS = (*BY_TYPE.values(), "SMSOPTOUT", "SMSFAILED")
 
-UNHEARD = frozenset({EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED, EventType.UNKNOWN})
+UNHEARD = frozenset(
+    {EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED, EventType.TRIGGER_ENTERED, EventType.UNKNOWN}
+)
 """Of what we do ourselves nobody is notified: a notification may make us do it."""
 
 ASKABLE = (*TRIGGERS, *(kind.value for kind in EventType if kind not in UNHEARD))

@@ -85,11 +85,15 @@ OWN_EXPIRES_DAYS = 60
 """How long our own events are kept: as long as limits may look back."""
 
 
-def record_own(store: EventStore, record: Recordable) -> None:
-    """Insert one of our own events, which no delivery would bring again: raises whatever stands against it."""
+def record_own(store: EventStore, record: Recordable) -> bool:
+    """Insert one of our own events, which no delivery would bring again: raises whatever stands against it.
+
+    Whether it is new.
+    """
     verdict = store.add([record], transport="internal", expires_days=OWN_EXPIRES_DAYS)[0]
     if isinstance(verdict, Exception):
         raise verdict
+    return verdict is Recorded.NEW
 
 
 def entry_id(received_at: datetime, reason: str, *parts: str) -> str:

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from espial import own_events
 from espial.errors import TryAgain
@@ -33,7 +34,7 @@ from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, advance, begin, decide, exit_of, exited
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
-from espial.vocabulary import OWN_TYPES
+from espial.vocabulary import OWN_TYPES, EventType
 
 MARGIN = timedelta(seconds=10)
 """How far ahead a pending timer must be to be relied on: more than two clocks may differ."""
@@ -44,6 +45,15 @@ a message is on its way, which must not be booked as skipped."""
 
 ATTEMPTS = 5
 """How often a run is looked at again when somebody else moved it meanwhile."""
+
+
+class Segments(Protocol):
+    """Who is in which segment (`espial.services.enter_people`)."""
+
+    def look(self, trigger: Trigger, view: PersonView, now: datetime) -> bool:
+        """Note whether the person is in the trigger's segment by now; whether they enter the trigger by that."""
+        ...
+
 
 Tally = Counter[tuple[str, str]]
 """(trigger, what became of it): started, restarted, late, over, unchanged, or the reason it ended for."""
@@ -58,22 +68,28 @@ class TriggerRunner:
     decisions: Decisions
     timers: Timers
     events: EventStore
+    segments: Segments | None = None
 
     def on_event(self, event: Event, triggers: Iterable[Trigger], now: datetime) -> Tally:
         """Act on one event, however often it is delivered. Raises TryAgain when a store is away."""
         tally: Tally = Counter()
-        if (event.platform == own_events.PLATFORM and event.type in OWN_TYPES) or not person_keys(event):
+        ours = event.platform == own_events.PLATFORM and event.type in OWN_TYPES - {EventType.TRIGGER_ENTERED}
+        if ours or not person_keys(event):
             return tally
-        watching = [
-            trigger for trigger in triggers if trigger.status in ("live", "staging") and event.type in trigger.watches
-        ]
-        if not watching:
+        running = [trigger for trigger in triggers if trigger.status in ("live", "staging")]
+        watching = [trigger for trigger in running if event.type in trigger.watches]
+        by_segment = [trigger for trigger in running if trigger.entry and trigger.entry.segment]
+        if not watching and not by_segment:
             self.people.merge(event)
             return tally
         home = PersonKey.parse(home_key(event, BEHAVIOUR_KEYS).removeprefix("P#"))
         person = self.people.meet(event, home)
         for trigger in watching:
             self._apply(trigger, event, person, now, tally)
+        for trigger in by_segment if self.segments else ():
+            assert self.segments
+            if self.segments.look(trigger, person, now):
+                tally[trigger.name, "entered"] += 1
         return tally
 
     def _apply(self, trigger: Trigger, event: Event, person: PersonView, now: datetime, tally: Tally) -> None:

@@ -3,7 +3,9 @@
     P#<key>  PROFILE              what the events filed under the key say: body (JSON), rev
     P#<key>  L#<other key>        both keys name one person; the same the other way round
     P#<key>  R#<trigger>#<key>    a run: body (JSON); version, state and timer to write on condition
+    P#<key>  G#<trigger>          whether the person is in the trigger's segment: inside, since, told
     P#<key>  D#<id>               a decision with its explanation: body (JSON)
+    P?<n>    <key>                every key with a profile, in 16 parts: who there is
 
 So one Query a key returns profile, links, runs and events together, read consistently.
 """
@@ -13,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from espial import events, own_events, people
 from espial.errors import TryAgain
 from espial.events import Event, PersonKey
-from espial.people import NOTHING, PersonView, Profile
+from espial.people import NOTHING, Membership, PersonView, Profile
 from espial.ports import Decided
 from espial.triggers import run as runs
 from espial.triggers.decision import Decision
@@ -111,6 +115,7 @@ class _Partition:
     events: list[Event] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     links: dict[PersonKey, str] = field(default_factory=dict)
+    segments: dict[str, Membership] = field(default_factory=dict)
     stored: _Item | None = None
     """The profile's item."""
 
@@ -165,6 +170,7 @@ class PeopleTable:
             profile=profile,
             events=people.timeline(event for partition in joined.values() for event in partition.events),
             runs=tuple(run for partition in joined.values() for run in partition.runs),
+            segments=_latest(partition.segments for partition in joined.values()),
             conflicts=tuple(conflicts),
         )
         return view, joined
@@ -204,12 +210,35 @@ class PeopleTable:
                 "rev": {"N": str(revision + 1)},
             }
             if item is None:
+                self._table.put({"pk": {"S": _part(key)}, "sk": {"S": str(key)}})
                 written = self._table.put(following, "attribute_not_exists(pk)")
             else:
                 written = self._table.put(following, "rev = :rev", {":rev": {"N": str(revision)}})
             if written:
                 return
         raise TryAgain("a profile is being written by too many at once")
+
+    def everybody(self, part: int, after: str, limit: int) -> list[PersonKey]:
+        """See `ports.People.everybody`."""
+        first = f"{after}\x00" if after else "\x00"
+        found = self._table.between(f"P?{part:02}", first, "\U0010ffff", Limit=limit)
+        return [PersonKey.parse(item["sk"]["S"]) for item in islice(found, limit)]
+
+    def place(self, key: PersonKey, segment: str, before: Membership | None, after: Membership) -> bool:
+        """See `ports.People.place`."""
+        item = {
+            "pk": {"S": f"P#{key}"},
+            "sk": {"S": f"G#{segment}"},
+            "inside": {"BOOL": after.inside},
+            "since": {"S": after.since.isoformat()},
+            "told": {"BOOL": after.told},
+        }
+        if before is not None:
+            values = {":since": {"S": before.since.isoformat()}, ":inside": {"BOOL": before.inside}}
+            if self._table.put(item, "since = :since AND inside = :inside", values):
+                return True
+        # an older key of the person may have it: then it is copied to this one
+        return self._table.put(item, "attribute_not_exists(pk)")
 
     def _link(self, event: Event) -> None:
         keys = people.keys_of(event)
@@ -233,11 +262,35 @@ class PeopleTable:
                     break
             elif kind == "L":
                 found.links[PersonKey.parse(rest)] = item["seen_at"]["S"]
+            elif kind == "G":
+                found.segments[rest] = _membership(item)
             elif kind == "R":
                 found.runs.append(runs.decode(item["body"]["S"]))
             elif kind == "PROFILE":
                 found.stored = item
         return found
+
+
+PARTS = 16
+
+
+def _part(key: PersonKey) -> str:
+    """Spread, so that many new people are no hot partition."""
+    return f"P?{crc32(str(key).encode()) % PARTS:02}"
+
+
+def _membership(item: _Item) -> Membership:
+    since = datetime.fromisoformat(item["since"]["S"])
+    return Membership(item["inside"]["BOOL"], since, item["told"]["BOOL"])
+
+
+def _latest(of_keys: Iterable[Mapping[str, Membership]]) -> dict[str, Membership]:
+    found: dict[str, Membership] = {}
+    for segments in of_keys:
+        for name, membership in segments.items():
+            if name not in found or found[name].since < membership.since:
+                found[name] = membership
+    return found
 
 
 def _link_item(one: PersonKey, other: PersonKey, at: datetime) -> _Item:

@@ -65,6 +65,13 @@ class PublishedTemplates:
                     log.error("trigger.unreadable: %s: %d problems", name, exc.error_count())  # noqa: TRY400  no values
         return self._readable
 
+    def walking(self) -> list[Trigger]:
+        """Those that all people are walked over for; none before anything was applied."""
+        try:
+            return [trigger for trigger in self.triggers() if trigger.entry or trigger.fallback]
+        except _NothingApplied:
+            return []
+
     def provider(self, name: str) -> Mapping[str, Any]:
         """See `ports.Published.provider`."""
         settings: Mapping[str, Any] | None = self._fresh(("providers", name))["providers"].get(name)

@@ -73,6 +73,8 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
     """
     if event.type not in trigger.on or event.mode != "live" or not _valid(trigger, event.occurred_at):
         return None
+    if trigger.entry is not None and event.properties.get("trigger") != trigger.name:
+        return None
     scope = cel.Scope((trigger.where, trigger.key), {"event": cel.plain(event)})
     if not scope.holds(trigger.where).value:
         return None

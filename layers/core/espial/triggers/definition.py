@@ -7,7 +7,6 @@ acknowledging path.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -15,49 +14,26 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    WithJsonSchema,
     model_validator,
 )
 
-from espial.triggers import cel, durations
+from espial.triggers.entries import KEY, STALE_AFTER, Entry
+from espial.triggers.fields import Duration, expression
 from espial.vocabulary import EventType
 
 OURS = frozenset({EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED})
 """Events we make ourselves: they never start a run, so that no trigger can set itself off."""
 
 
-def _length(value: object) -> object:
-    return durations.parse(value) if isinstance(value, str) else value
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_length),
-    PlainSerializer(durations.text, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": durations.PATTERN, "examples": ["30m", "1h", "7d", "PT36H"]}),
-]
-"""A length of time, from nothing to 366 days."""
-
-
-def _expression(*variables: str) -> Callable[[str], str]:
-    def check(source: str) -> str:
-        cel.check(source, variables)
-        return source
-
-    return check
-
-
-EventExpression = Annotated[str, AfterValidator(_expression("event")), Field(description="CEL over `event`")]
+EventExpression = Annotated[str, AfterValidator(expression("event")), Field(description="CEL over `event`")]
 ExitExpression = Annotated[
-    str, AfterValidator(_expression("event", "run")), Field(description="CEL over `event` (what happened) and `run`")
+    str, AfterValidator(expression("event", "run")), Field(description="CEL over `event` (what happened) and `run`")
 ]
 Expression = Annotated[
     str,
-    AfterValidator(_expression("event", "person", "run", "now")),
+    AfterValidator(expression("event", "person", "run", "now")),
     Field(description="CEL over `event` (what the run is about), `person`, `run` and `now`"),
 ]
 
@@ -114,6 +90,23 @@ class Consent(_Model):
     opt_in: bool = True
 
 
+class Fallback(_Model):
+    """All people are looked at every so often; what a recorded event should have started, and did not, is started then.
+
+    For outages on the way from the table to the trigger. A message keeps its key, so an event that arrives after all
+    starts nothing twice; whether it is too late is for `stale_after` to say.
+    """
+
+    every: Duration = timedelta(minutes=15)
+    back: Duration = Field(default=timedelta(days=1), description="How old the events may be.")
+
+    @model_validator(mode="after")
+    def _often(self) -> Self:
+        if not timedelta(minutes=1) <= self.every <= timedelta(days=1):
+            raise ValueError("every: must be from a minute to a day")
+        return self
+
+
 class Send(_Model):
     """The message: by which provider, from which template, to which address (CEL).
 
@@ -133,6 +126,8 @@ class Trigger(_Model):
     """One trigger: an event happens, a wait runs out, and if everything still holds one message goes out.
 
     on           event types that start a run; `where` narrows them down
+    entry        instead of `on`: a schedule, a date of the person's, a segment or a call (`espial.triggers.entries`)
+    fallback     look for what an event should have started and did not, every so often
     key          what one run is about: one run per person and key. Null, empty or a missing field: no run
     wait         from the event to the message
     restart      a newer matching event moves the wait to its own time and takes its contents, and after the end
@@ -145,6 +140,8 @@ class Trigger(_Model):
     status: Literal["draft", "staging", "live", "paused"] = "draft"
     description: str = ""
     on: Starts
+    entry: Entry | None = None
+    fallback: Fallback | None = None
     where: EventExpression = "true"
     key: EventExpression
     wait: Duration = timedelta(0)
@@ -159,8 +156,18 @@ class Trigger(_Model):
     valid_from: AwareDatetime | None = None
     valid_to: AwareDatetime | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _entered(cls, written: Any) -> Any:
+        """What an entry makes of the fields that are left out."""
+        if not isinstance(written, dict) or written.get("entry") is None:
+            return written
+        return {"on": [EventType.TRIGGER_ENTERED], "key": KEY, "stale_after": STALE_AFTER, **written}
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
+        if (EventType.TRIGGER_ENTERED in self.on) != (self.entry is not None) or (self.entry and len(self.on) > 1):
+            raise ValueError("on: a trigger has either event types or an `entry`")
         if self.valid_from and self.valid_to and self.valid_from >= self.valid_to:
             raise ValueError("valid_from must be earlier than valid_to")
         for field, names in (
