@@ -12,11 +12,15 @@ import pytest
 
 from espial.campaigns.outcomes import tags_of
 from espial.events import Commerce, Event, Order, Person, PersonKey
+from espial.notifications.triggers import trigger_of
+from espial.ports import Walk
+from espial.services.enter_people import Entrance, Segments
 from espial.vocabulary import EventType
 from tests.builders import NOON
 from tests.campaigning import CAMPAIGN, World, write
 from tests.loopback import Canned, Loopback, loopback
 from tests.simulation import agrees, behaviour
+from tests.unit.test_enter_people import FakeWalks
 
 ANN = Person(external_id="P-1", email="ann.lee@example.test")
 BEHAVIOUR = CAMPAIGN["behaviours"][0]
@@ -269,3 +273,82 @@ def test_a_tag_is_gone_after_its_life(tmp_path):
     known = world.people.load(PersonKey("id", "P-1")).events
     assert ["vip"] == tags_of(known, NOON + timedelta(seconds=3599))
     assert [] == tags_of(known, NOON + timedelta(seconds=3600))
+
+
+SCHEDULED: dict[str, Any] = {
+    "mode": "scheduled",
+    "schedule": {"cron": "0 15 * * *"},
+    "audience": {"segment": 'person.attributes.tier == "gold"'},
+    "behaviours": None,
+    "outcomes": [{"kind": "points", "amount": 5}],
+}
+
+
+def members(world: World, tiers: str) -> None:
+    """People of these tiers, by initial."""
+    for number, tier in enumerate(tiers):
+        who = Person(external_id=f"P-{number}", email=f"p{number}@example.com")
+        traits = {"tier": {"g": "gold", "s": "silver"}[tier]}
+        told = behaviour(EventType.PROFILE_UPDATED, NOON, f"member-{number}", person=who, properties={"traits": traits})
+        world.happens(told)
+
+
+def enters(world: World, walks: FakeWalks, left: float = 600.0) -> None:
+    """A minute's look at everybody, and what comes of it by the bus."""
+    segments = Segments(people=world.people, walks=walks, events=world.events)
+    before = len(world.events.added)
+    Entrance(segments=segments, runner=world.runner, clock=lambda: world.now, time_left=lambda: left).enter(
+        world.triggers
+    )
+    for event in world.events.added[before:]:
+        world.handles(event)
+    world.until(world.now + timedelta(minutes=1))
+
+
+def deliveries(world: World) -> list[str]:
+    return [one.type.value for one in world.own(EventType.DELIVERY_STARTED, EventType.DELIVERY_COMPLETED)]
+
+
+def test_a_scheduled_campaign(tmp_path):
+    """Its audience, once a time; its beginning and end are told once each, as DELIVERYSTART and DELIVERY."""
+    with loopback(Canned(202)) as platform:
+        world, walks = a_world(tmp_path, platform, **SCHEDULED), FakeWalks()
+        members(world, "gsgsg")
+        world.now = NOON.replace(hour=14, minute=59)
+        walks.known["thanks-message", "2026-11-19T15:00:00Z"] = (Walk(done=True), world.now)
+        enters(world, walks)
+        assert ([], []) == (platform.seen, deliveries(world))
+        for _ in range(3):
+            enters(world, walks)
+        told = sorted(json.loads(seen.body)["personalizations"][0]["to"][0]["email"] for seen in platform.seen)
+    assert ["p0@example.com", "p2@example.com", "p4@example.com"] == told
+    assert ["delivery_started", "delivery_completed"] == deliveries(world)
+    assert [5, 5, 5] == [one.properties["amount"] for one in world.own(EventType.POINTS_AWARDED)]
+    started = world.own(EventType.DELIVERY_STARTED)[0]
+    assert ("thanks", "DELIVERYSTART") == (started.campaign and started.campaign.id, trigger_of(started))
+    assert NOON.replace(hour=15) == started.occurred_at
+
+
+def test_a_walk_that_is_cut_off_is_told_of_once(tmp_path):
+    """Begun again and again, its beginning is one event; its end comes when it is over."""
+    with loopback(Canned(202)) as platform:
+        world, walks = a_world(tmp_path, platform, **SCHEDULED), FakeWalks()
+        members(world, "gg")
+        world.now = NOON.replace(hour=15, minute=1)
+        enters(world, walks, left=1.0)
+        enters(world, walks, left=1.0)
+        assert ["delivery_started"] == deliveries(world)
+        enters(world, walks)
+        assert ["delivery_started", "delivery_completed"] == deliveries(world)
+        assert 2 == len(platform.seen)
+
+
+def test_a_schedule_outside_the_time_frame_is_silent(tmp_path):
+    """Nobody enters, and nothing is told."""
+    with loopback() as platform:
+        world, walks = a_world(tmp_path, platform, **SCHEDULED, end_at="2026-11-20T14:00:00Z"), FakeWalks()
+        members(world, "gg")
+        world.now = NOON.replace(hour=15, minute=1)
+        walks.known["thanks-message", "2026-11-19T15:00:00Z"] = (Walk(done=True), world.now)
+        enters(world, walks)
+        assert ([], [], []) == (platform.seen, deliveries(world), world.own(*AWARDS))

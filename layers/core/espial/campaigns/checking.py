@@ -13,7 +13,6 @@ from espial.campaigns.facts import GROUPS
 from espial.campaigns.outcomes import Outcome, Points
 from espial.campaigns.placeholders import GUID, Placeholder
 from espial.definitions.fields import NAME
-from espial.triggers.definition import Trigger
 
 Path = tuple[str | int, ...]
 
@@ -67,8 +66,6 @@ def _frame(campaign: CampaignDefinition) -> Iterator[Item]:
         yield Item(("audience", "people"), "audience_too_small", "an audience is more than one person")
     if campaign.mode == "scheduled" and campaign.schedule is None:
         yield Item(("schedule",), "schedule", "is missing")
-    if campaign.mode == "scheduled" and "entry" not in Trigger.model_fields:
-        yield Item(("mode",), "schedule", "triggers have no entry by schedule yet")
     if campaign.mode == "triggered" and not campaign.behaviours:
         yield Item(("behaviours",), "behaviours", "are missing")
     yield from _awarded(campaign)

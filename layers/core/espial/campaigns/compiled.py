@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -56,6 +57,10 @@ class CampaignTrigger(Trigger):
     def channel(self) -> Any:
         """That of its message."""
         return self.campaign.channel
+
+    def is_valid(self, at: datetime) -> bool:
+        """Whether an instant is in its time frame."""
+        return (self.valid_from is None or self.valid_from <= at) and (self.valid_to is None or at < self.valid_to)
 
     def share(self, person: PersonView, key: str) -> Share | None:
         """The variant that the person gets, the same one for ever: those of their language first, then by weight."""

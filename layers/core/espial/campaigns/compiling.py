@@ -95,9 +95,7 @@ def _started(campaign: CampaignDefinition, behaviour: Behaviour | None) -> dict[
     """By what it begins and what must hold."""
     if behaviour is None:
         assert campaign.schedule is not None
-        schedule = campaign.schedule.model_dump(mode="json", exclude_none=True)
-        entry = {"schedule": {**schedule, "zone": campaign.zone, "audience": _audience(campaign)}}
-        return {"entry": entry, "stale_after": WALK}
+        return {"entry": {"schedule": campaign.schedule.entry(_audience(campaign), campaign.zone)}}
     conditions = [("audience", _audience(campaign))]
     counted = _expression(behaviour, counted=True)
     where = _expression(behaviour, counted=False)

@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from espial.campaigns.outcomes import Outcome
 from espial.campaigns.webhook import Filled
 from espial.definitions.fields import Definition, Name
-from espial.triggers import cel
-from espial.triggers.definition import Consent, Duration, EventExpression
+from espial.triggers import entries
+from espial.triggers.definition import Consent, EventExpression
+from espial.triggers.entries import About, Zone
+from espial.triggers.fields import Duration
 from espial.vocabulary import OWN_TYPES, EventType
 
 PURCHASES = (EventType.TRANSACTION, EventType.ORDER_COMPLETED)
@@ -27,19 +37,6 @@ KNOWN_FOR = timedelta(days=60)
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(f"{name!r} is no time zone such as Europe/London") from None
-    return name
-
-
-def _about_people(source: str) -> str:
-    cel.check(source, ("person", "now"))
-    return source
 
 
 def _heard(kind: EventType) -> EventType:
@@ -52,7 +49,7 @@ class Audience(_Part):
     """Whom it is for: all, those of whom a CEL expression over `person` and their timeline is true, or a list."""
 
     all: Literal[True] | None = None
-    segment: Annotated[str, AfterValidator(_about_people)] | None = None
+    segment: About | None = None
     people: Annotated[tuple[str, ...], Field(max_length=1000)] | None = Field(default=None, description="External ids.")
 
     @model_validator(mode="after")
@@ -72,6 +69,18 @@ class Schedule(_Part):
     def _one(self) -> Self:
         if (self.at is None) == (self.cron is None):
             raise ValueError("at: one of `at` and `cron` is needed")
+        return self
+
+    def entry(self, audience: str, zone: str) -> dict[str, Any]:
+        """The trigger's way in."""
+        return {**self.model_dump(mode="json", exclude_none=True), "audience": audience, "zone": zone}
+
+    @model_validator(mode="after")
+    def _as_an_entry(self) -> Self:
+        try:
+            entries.Schedule.model_validate(self.entry("true", "UTC"))
+        except ValidationError as exc:
+            raise ValueError(exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc
         return self
 
 
@@ -185,7 +194,7 @@ class CampaignDefinition(Definition):
     status: Literal["draft", "pending", "live", "paused", "ended", "archived"] = "draft"
     start_at: AwareDatetime | None = Field(default=None, description="Needed when live.")
     end_at: AwareDatetime | None = Field(default=None, description="Needed when live.")
-    zone: Annotated[str, AfterValidator(_zone)] = Field(default="UTC", description="IANA time zone of the schedule.")
+    zone: Zone = Field(default="UTC", description="IANA time zone of the schedule.")
     audience: Audience | None = None
     mode: Literal["triggered", "scheduled"]
     schedule: Schedule | None = None

@@ -13,14 +13,16 @@ from espial.campaigns.compiled import CampaignTrigger
 from espial.campaigns.outcomes import Award, awards, tags_of
 from espial.people import PersonView
 from espial.triggers.run import Run
+from espial.vocabulary import EventType
 
 GROUPS = ("campaign", "user", "user_profile", "event", "transaction", "offer", "points", "promo_code", "tags", "system")
 _AWARDED = ("points", "offer", "promo_code")
 
 
 def occasion(trigger: CampaignTrigger, run: Run) -> str:
-    """What somebody is awarded for, once: the behaviour, whichever of its messages says so."""
-    return f"{trigger.campaign.name}\x1f{trigger.campaign.behaviour}\x1f{run.person}\x1f{run.version}"
+    """What somebody is awarded for, once: the behaviour, or the time of a schedule, whichever message says so."""
+    entered = run.event.properties.get("occasion") if run.event.type is EventType.TRIGGER_ENTERED else run.version
+    return f"{trigger.campaign.name}\x1f{trigger.campaign.behaviour}\x1f{run.person}\x1f{entered}"
 
 
 def awarded(trigger: CampaignTrigger, run: Run) -> list[Award]:

@@ -15,6 +15,7 @@ from espial.events import MESSAGE_KEYS, Campaign, Channel, Event, Failure, Perso
 from espial.messages import Message
 from espial.normalise import Recordable
 from espial.own_events import PLATFORM, Occasion
+from espial.triggers import entries
 from espial.triggers.decision import Decision
 from espial.triggers.run import Run
 from espial.vocabulary import EventType
@@ -85,5 +86,23 @@ def suppressed(asked: Occasion, message: Message, reason: str, *, channel: Chann
         person=Person(**person),
         failure=Failure(class_="suppressed", code=reason),
         properties={"trigger": asked.trigger},
+    )
+    return Recordable(event, events.encode(event), home_key(event, MESSAGE_KEYS))
+
+
+def delivery(trigger: CampaignTrigger, occasion: entries.Occasion, type_: EventType, at: datetime) -> Recordable:
+    """A scheduled campaign's time has come, or everybody in its audience has entered: once each an occasion."""
+    name = trigger.campaign.name
+    event = Event(
+        event_id=events.event_id(occasion.at, f"{PLATFORM}\x1f{name}\x1f{occasion.name}\x1f{type_}"),
+        type=type_,
+        platform_type=type_.value,
+        channel=trigger.campaign.channel,
+        platform=PLATFORM,
+        connection=PLATFORM,
+        occurred_at=at,
+        received_at=at,
+        campaign=Campaign(id=name, name=name, dispatch_id=f"{name}/{occasion.name}"),
+        properties={"trigger": trigger.name, "occasion": occasion.name},
     )
     return Recordable(event, events.encode(event), home_key(event, MESSAGE_KEYS))

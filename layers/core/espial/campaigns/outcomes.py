@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, mo
 
 from espial.campaigns import placeholders
 from espial.events import Event
-from espial.triggers.definition import Duration
+from espial.triggers.fields import Duration
 from espial.vocabulary import EventType
 
 DEPTH = "campaign_depth"

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from espial.campaigns import placeholders
 from espial.definitions.fields import Definition, SecretReference, https_url
-from espial.triggers.definition import Duration
+from espial.triggers.fields import Duration
 
 
 class _Part(BaseModel):
