@@ -97,8 +97,8 @@ def write(root: Path, changes: Mapping[str, Mapping[str, Any] | None] | None = N
 class Bundles:
     """The active bundle, as `espial apply` would have published it."""
 
-    def __init__(self, root: Path) -> None:
-        self._bundle = bundle(load(root))
+    def __init__(self, root: Path, stage: str | None = None) -> None:
+        self._bundle = bundle(load(root, stage))
 
     def active(self) -> dict[str, Any]:
         return self._bundle.active
@@ -113,8 +113,8 @@ class World(simulation.World):
     What the deliverer records is published: the runner gets it too.
     """
 
-    def __init__(self, root: Path, now: datetime = NOON) -> None:
-        published = PublishedTemplates(Bundles(root), lambda: 0.0)
+    def __init__(self, root: Path, stage: str | None = None, now: datetime = NOON) -> None:
+        published = PublishedTemplates(Bundles(root, stage), lambda: 0.0)
         super().__init__(*published.triggers(), now=now)
         http = GuardedHttp("loopback")
         ways = Ways(lambda _: None, http, http.dial, lambda _: b"s3cret", lambda: self.now)

@@ -169,6 +169,14 @@ class WebhookDefinition(Definition):
     )
     timeout: Annotated[float, Field(gt=0, le=15)] = Field(default=10.0, description="Seconds.")
 
+    @property
+    def secret(self) -> tuple[str, bool] | None:
+        """The reference of its secret, and whether it holds a name and a password; None where nothing is shown."""
+        auth = self.auth
+        if auth is None or isinstance(auth, Nobody):
+            return None
+        return auth.secret, isinstance(auth, Basic | ClientCredentials)
+
     def lacking(self, *, has_payload: bool) -> list[str]:
         """What it still needs before a live campaign may use it."""
         body = has_payload or self.body is not None or self.method in ("GET", "DELETE")
