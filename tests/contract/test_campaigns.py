@@ -219,6 +219,23 @@ def test_a_customer_whom_the_platform_refuses_is_suppressed(tmp_path):
     assert 2 == len(world.own(EventType.POINTS_AWARDED))
 
 
+def test_who_left_an_app_has_opted_out_of_it(tmp_path):
+    """There is no address that could be blocked: the channel is."""
+    given = {
+        "webhooks/esp-send.yaml": {
+            "error_map": [{"status": 410, "action": "suppress_customer", "code": "app_removed"}]
+        },
+        "payloads/thanks.yaml": {"channel": "push", "body": {"points": "{{points.amount}}"}},
+    }
+    consent = {"channel": "push", "opt_in": False}
+    with loopback(Canned(410)) as platform:
+        world = World(write(tmp_path, {**files(platform, consent=consent), **given}))
+        world.lives(bought())
+        world.lives(bought(id="t-2"))
+        assert 1 == len(platform.seen)
+    assert ["app_removed", "suppressed"] == world.skipped()
+
+
 def test_a_missing_attribute_is_the_reason(tmp_path):
     """And what is missing is not what somebody is called."""
     given = {"payloads/thanks.yaml": {"body": {"city": "{{user.city}}"}}}

@@ -66,17 +66,19 @@ def _of(trigger: CampaignTrigger, run: Run, award: Award) -> Recordable:
 
 
 def suppressed(asked: Occasion, message: Message, reason: str, *, channel: Channel, at: datetime) -> Recordable:
-    """The platform wants nothing sent to this recipient any more: counts as a hard bounce of the address.
+    """The platform wants nothing sent to this recipient any more: a hard bounce of the address or number.
 
-    Without the send key: it is no evidence that the message was taken.
+    Where a channel has neither, they opted out of the channel. Without the send key: it is no evidence that the message
+    was taken.
     """
     kind, value = PersonKey.parse(asked.person)
     person = {_FIELDS[kind]: value}
-    if channel in ("email", "sms", "whatsapp"):
-        person["email" if channel == "email" else "phone"] = message.to
+    addressed = {"email": "email", "sms": "phone", "whatsapp": "phone"}.get(channel)
+    if addressed:
+        person[addressed] = message.to
     event = Event(
         event_id=own_events.identifier(asked, f"suppressed/{reason}"),
-        type=EventType.BOUNCED,
+        type=EventType.BOUNCED if addressed else EventType.UNSUBSCRIBED,
         platform_type="suppressed",
         channel=channel,
         platform=PLATFORM,
