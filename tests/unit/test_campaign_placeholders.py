@@ -11,19 +11,9 @@ from hypothesis import strategies as st
 
 from espial.campaigns.placeholders import Facts, found, guids, problem, resolved
 from espial.errors import Refused
+from tests.campaigning import PAYLOAD
 
-GOLDEN = {
-    "personalizations": [
-        {
-            "to": [{"email": "{{user.email}}"}],
-            "dynamic_template_data": {
-                "pts": "{{points.amount}}",
-                "line": "Hi {{user.first_name|there}}, +{{points.amount}}",
-            },
-        }
-    ],
-    "template_id": "d-1",
-}
+GOLDEN = PAYLOAD["body"]
 ANN = {"user": {"email": "ann.lee@example.test"}, "points": {"amount": 25}}
 
 values = st.recursive(

@@ -39,16 +39,9 @@ class Placeholder(NamedTuple):
 
 def found(value: Any) -> Iterator[Placeholder]:
     """Every placeholder in a JSON value, names of members among it."""
-    if isinstance(value, str):
-        for match in _placeholder.finditer(value):
+    for text in _texts(value):
+        for match in _placeholder.finditer(text):
             yield Placeholder(match[1], match[2])
-    elif isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from found(name)
-            yield from found(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from found(one)
 
 
 def problem(value: Any) -> str:
@@ -116,7 +109,7 @@ class Facts:
     def _value(self, one: Placeholder) -> Any:
         if one.path in (GUID, "system.guid"):
             return self._guid()
-        value = _inside(self._facts, one.path)
+        value = inside(self._facts, one.path)
         if value is None:
             value = self._static.get(one.path, one.default)
         if value is None and self._missing == "fail":
@@ -124,7 +117,8 @@ class Facts:
         return "" if value is None else value
 
 
-def _inside(facts: Any, path: str) -> Any:
+def inside(facts: Any, path: str) -> Any:
+    """What stands under a path such as `items.0.id`; None where nothing does."""
     for step in path.split("."):
         if isinstance(facts, Mapping):
             facts = facts.get(step)

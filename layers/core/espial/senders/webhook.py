@@ -18,12 +18,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from espial.answers import Answer, wait
 from espial.campaigns import webhook as defined
-from espial.campaigns.placeholders import Facts, guids, resolved
+from espial.campaigns.placeholders import Facts, guids, inside, resolved
 from espial.campaigns.webhook import ErrorRule, RateLimit, WebhookDefinition
 from espial.definitions.fields import https_url
 from espial.errors import AnswerLost, OutcomeUnknown, Refused, Suppressed, TryAgain
 from espial.messages import Message, Receipt
 from espial.senders import Kind, Settings, Ways
+from espial.senders._by_http import document
 
 _NOT_TAKEN = frozenset({408, 425, 429, 503})
 """Statuses by which an API says that it did not take the call, where the definition says nothing else."""
@@ -181,7 +182,7 @@ class Webhook:
                 raise TryAgain(f"no token: {exc}", after=self._least()) from exc
             if answer.status in _NOT_TAKEN or answer.status >= 500:
                 raise TryAgain(f"no token: HTTP {answer.status}", after=wait(answer, self._ways.clock(), self._least()))
-            said = _document(answer)
+            said = document(answer)
             token = said.get("access_token") if isinstance(said, dict) else None
             if answer.status != 200 or not isinstance(token, str) or not token:
                 raise Refused("unauthorised", f"no token: HTTP {answer.status}")
@@ -209,7 +210,7 @@ class Webhook:
         capture = self._call.response_capture
         value = answer.headers.get(capture.header.lower()) if capture.header else None
         if value is None and capture.message_id:
-            value = inside(_document(answer), capture.message_id)
+            value = inside(document(answer), capture.message_id)
         return str(value) if isinstance(value, str | int) else ""
 
     def _explained(self, answer: Answer, rule: ErrorRule | None, key: str) -> Exception:
@@ -235,27 +236,8 @@ def _reason(status: int) -> str:
 def _says(answer: Answer, rule: ErrorRule) -> bool:
     if not rule.body_path:
         return True
-    value = inside(_document(answer), rule.body_path)
+    value = inside(document(answer), rule.body_path)
     return value is not None and (rule.equals is None or value == rule.equals)
-
-
-def inside(document: Any, path: str) -> Any:
-    """What stands under a path such as `errors.0.code`; None where nothing does."""
-    for step in path.split("."):
-        if isinstance(document, dict):
-            document = document.get(step)
-        elif isinstance(document, list) and step.isdecimal() and int(step) < len(document):
-            document = document[int(step)]
-        else:
-            return None
-    return document
-
-
-def _document(answer: Answer) -> Any:
-    try:
-        return orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _written(body: Any, content_type: str) -> bytes:
