@@ -151,6 +151,20 @@ def test_a_campaign_without_a_message(tmp_path):
     assert "sent" == world.people.load(PersonKey("id", "P-9")).runs[0].state
 
 
+def test_awards_alone_are_limited_too(tmp_path):
+    """Twice a week, counted by what was awarded, and again when the week is over."""
+    limits = {"per_customer_per_period": [{"count": 2, "within": "7d"}]}
+    with loopback() as platform:
+        world = a_world(tmp_path, platform, messages=[], limits=limits)
+        for number in range(4):
+            world.lives(bought(id=f"t-{number}"))
+        assert ["awarded", "awarded", "skipped", "skipped"] == [outcome.what for outcome in world.outcomes]
+        assert ["limit:per_customer_7d"] * 2 == world.skipped()
+        later = NOON + timedelta(days=7, minutes=5)
+        world.lives(msgspec.structs.replace(bought(id="t-9"), occurred_at=later, received_at=later))
+    assert 3 == len(world.own(EventType.POINTS_AWARDED))
+
+
 def test_an_event_of_a_campaign_starts_another_at_most_three_deep(tmp_path):
     """A campaign that answers its own event ends, and says why."""
     again = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -262,3 +263,14 @@ def test_a_value_cannot_add_a_header():
         with pytest.raises(Refused):
             world.send()
         assert [] == platform.seen
+
+
+def test_a_value_cannot_go_up_the_path():
+    """Somebody whose id is two dots gets nothing."""
+    with loopback() as platform:
+        world = World(platform, endpoint="/users/{{user.up}}/send")
+        message = replace(MESSAGE, facts={**MESSAGE.facts, "user": {**MESSAGE.facts["user"], "up": ".."}})
+        with pytest.raises(Refused) as refused:
+            world.sender.send(message, idempotency_key=KEY)
+        assert [] == platform.seen
+    assert "bad_address" == refused.value.reason

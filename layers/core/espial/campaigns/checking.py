@@ -75,8 +75,6 @@ def _awarded(campaign: CampaignDefinition) -> Iterator[Item]:
     outcomes = [*campaign.outcomes, *(one for behaviour in campaign.behaviours for one in behaviour.outcomes)]
     if not campaign.messages and not outcomes:
         yield Item(("messages",), "outcomes", "it has neither messages nor outcomes")
-    if campaign.limits.per_customer_per_period and not campaign.messages:
-        yield Item(("limits",), "limits", "messages are counted, and it has none")
     for number, behaviour in enumerate(campaign.behaviours):
         yield from _paid(("behaviours", number, "outcomes"), behaviour.outcomes, buys=behaviour.buys)
     yield from _paid(("outcomes",), campaign.outcomes, buys=False)

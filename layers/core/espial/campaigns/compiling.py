@@ -83,7 +83,7 @@ def triggers(campaign: CampaignDefinition, known: Definitions) -> dict[str, Camp
                 "consent": campaign.consent,
                 **_started(campaign, behaviour),
                 **_sent(campaign, message, known),
-                "limits": _limits(campaign) if message else [],
+                "limits": _limits(campaign),
                 "campaign": _part(campaign, behaviour, message, known, awards=awards),
             }
         )

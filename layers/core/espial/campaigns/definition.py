@@ -160,7 +160,7 @@ def _types(rule: Rule) -> set[EventType]:
 
 
 class Limit(_Part):
-    """At most `count` of its messages to a person in any stretch of `within`."""
+    """At most `count` of its messages to a person, or of its awards where it has none, in any stretch of `within`."""
 
     count: Annotated[StrictInt, Field(ge=1)]
     within: Duration

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from espial.messages import Message
 from espial.normalise import Recordable
 from espial.own_events import PLATFORM, Occasion
 from espial.triggers import entries
-from espial.triggers.decision import Decision
+from espial.triggers.decision import Decision, Rule
 from espial.triggers.run import Run
 from espial.vocabulary import EventType
 
@@ -32,6 +32,7 @@ def outcomes(trigger: CampaignTrigger, run: Run, known: Mapping[str, Any]) -> It
     `known` are the facts for their payloads (`espial.campaigns.facts`).
     """
     about = {"trigger": run.trigger, "campaign": trigger.campaign.name, "behaviour": trigger.campaign.behaviour}
+    about |= {"version": run.version}
     for award in awarded(trigger, run):
         yield _of(trigger, run, Award(*award[:4], {**about, **award.said}))
     behind = depth(run.event, PLATFORM)
@@ -44,6 +45,23 @@ def outcomes(trigger: CampaignTrigger, run: Run, known: Mapping[str, Any]) -> It
         filled = Facts(known, guid=guids(f"{occasion(trigger, run)}\x1f{number}"), missing="empty")
         said = {**filled.rendered(outcome.payload), **about, DEPTH: behind + 1}
         yield _of(trigger, run, Award("event", number, EventType.CUSTOM, outcome.name, said))
+
+
+def reached(trigger: CampaignTrigger, run: Run, timeline: Sequence[Event], now: datetime) -> Decision | None:
+    """Of a campaign without messages, which others count: the first of its limits that no further award fits into."""
+    for limit in trigger.limits:
+        earlier = {
+            event.properties.get("version")
+            for event in timeline
+            if event.platform == PLATFORM
+            and event.properties.get("trigger") == trigger.name
+            and "campaign" in event.properties
+            and now - limit.within < event.occurred_at <= now
+        } - {run.version}
+        if len(earlier) >= limit.count:
+            name = f"limit:{limit.name}"
+            return Decision("skip", name, None, (Rule(name, len(earlier), verdict=False),))
+    return None
 
 
 def _of(trigger: CampaignTrigger, run: Run, award: Award) -> Recordable:

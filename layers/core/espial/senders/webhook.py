@@ -118,7 +118,7 @@ class Webhook:
         """Address, headers and body, rendered. Raises Refused("missing_attribute")."""
         call = self._call
         facts = Facts(message.facts, self._static, guid=guids(key), missing=self._missing)
-        endpoint = str(facts.rendered(call.endpoint or "", lambda value: quote(value, safe="")))
+        endpoint = str(facts.rendered(call.endpoint or "", _segment))
         headers = {name: str(facts.rendered(value)) for name, value in call.headers.items()}
         body = b""
         if call.body is not None:
@@ -227,6 +227,13 @@ class Webhook:
 
     def _least(self) -> float:
         return self._call.retry.after.total_seconds()
+
+
+def _segment(value: str) -> str:
+    """A value in an address, where it can neither leave its place nor go up the path."""
+    if value and not value.strip("."):
+        raise Refused("bad_address", "a value of dots alone in the address")
+    return quote(value, safe="")
 
 
 def _reason(status: int) -> str:

@@ -192,9 +192,9 @@ class Deliverer:
         now = self.clock()
         decision = decide(trigger, run, view, now)
         if isinstance(trigger, CampaignTrigger) and _is_eligible(decision):
-            self._award(trigger, run, view, now)
             if not trigger.campaign.shares:
-                return self._awarded(occasion, run, decision, now)
+                return self._only_award(trigger, run, view, decision, now)
+            self._award(trigger, run, view, now)
         if decision.outcome != "send":
             return self._resumed(occasion, trigger) or self._not_sent(trigger, run, view, decision, now)
         self.decisions.record(occasion.person, decision, run, now=now)
@@ -211,8 +211,14 @@ class Deliverer:
             for made in happened.outcomes(trigger, run, known):
                 record_own(self.events, made)
 
-    def _awarded(self, occasion: Occasion, run: Run, decision: Decision, now: datetime) -> Outcome:
-        """The campaign has no message: this was all."""
+    def _only_award(
+        self, trigger: CampaignTrigger, run: Run, view: PersonView, decision: Decision, now: datetime
+    ) -> Outcome:
+        """The campaign has no message: this is all."""
+        occasion = Occasion.of(run)
+        if over := happened.reached(trigger, run, view.events, now):
+            return self._skipped(occasion, over, now)
+        self._award(trigger, run, view, now)
         self.decisions.record(occasion.person, decision, run, now=now)
         self.runs.finish(run, "sent", closed_at=now, reason="awarded")
         return Outcome("awarded", "awarded", occasion.trigger)
