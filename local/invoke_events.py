@@ -197,6 +197,7 @@ def events() -> dict[str, dict[str, Any]]:
         "deliver_feed/resend": {"feed": "cdp", "names": ["1"]},
         "serve_api/timeline": http_event("/timeline/email:ada@example.com", "", method="GET"),
         "serve_api/timeline-page": http_event("/timeline/id:cust-1001", "", method="GET", query="format=html&limit=50"),
+        "serve_api/explain": http_event("/explain/cart-abandoned/id:cust-1001", "", method="GET", query="limit=5"),
         "serve_api/bad-person": http_event("/timeline/fax:1", "", method="GET"),
         "serve_api/onboarding": http_event(
             "/onboarding/braze-welcome", '[{"PID": "P-1001", "Email": "ada@example.com"}]'

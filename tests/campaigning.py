@@ -15,6 +15,7 @@ from espial.definitions.publish import bundle
 from espial.events import Event
 from espial.senders import Ways
 from espial.services.deliver import Deliverer, Outcome
+from espial.services.run_triggers import Tally
 from espial.stores.guarded_http import GuardedHttp
 from espial.stores.published_templates import PublishedTemplates
 from espial.vocabulary import EventType
@@ -103,6 +104,9 @@ class Bundles:
     def active(self) -> dict[str, Any]:
         return self._bundle.active
 
+    def version(self, version: str) -> dict[str, Any] | None:
+        return self._bundle.active if version == self._bundle.version else None
+
     def template(self, digest: str) -> dict[str, Any] | None:
         return self._bundle.templates.get(digest)
 
@@ -116,6 +120,7 @@ class World(simulation.World):
     def __init__(self, root: Path, stage: str | None = None, now: datetime = NOON) -> None:
         published = PublishedTemplates(Bundles(root, stage), lambda: 0.0)
         super().__init__(*published.triggers(), now=now)
+        self.published = published
         http = GuardedHttp("loopback")
         ways = Ways(lambda _: None, http, http.dial, lambda _: b"s3cret", lambda: self.now)
         opened: dict[str, Any] = {}
@@ -137,6 +142,10 @@ class World(simulation.World):
             clock=lambda: self.now,
         )
         self.outcomes: list[Outcome] = []
+
+    def handles(self, event: Event) -> Tally:
+        """run_triggers gets it from the bus."""
+        return self.runner.on_event(event, self.published, self.now)
 
     def fires(self, message: Mapping[str, Any]) -> None:
         """send_message gets it."""

@@ -81,6 +81,12 @@ class FakeEventStore:
             if about and campaign in (about.id, about.name, about.journey_id, about.journey_name):
                 yield stored
 
+    def of_trigger(self, name: str) -> Iterator[Event]:
+        told = ("message_requested", "message_skipped")
+        for stored in self.items.values():
+            if stored.event.type in told and stored.event.properties.get("trigger") == name:
+                yield stored.event
+
 
 def said(event: Event) -> dict[str, Any]:
     """What an event says, as JSON has it."""

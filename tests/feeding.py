@@ -141,6 +141,7 @@ class Book:
             series=dict(series),
             closed_at=batch.closed_at,
             due_from=due_from,
+            open_day=batch.open_day,
         )
         self._call()
         return True

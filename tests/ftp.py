@@ -42,7 +42,9 @@ class RunningFtp:
 
     `before` is called with each command and its argument, and what it returns is said instead of an answer, or is
     `SILENT` or `HANG_UP`. `commands` are those that came, `secure` whether each came over TLS. Of each file that is
-    taken `most` bytes are kept, and the rest is lost without a word. `replaces`: a file may be renamed over another.
+    taken `most` bytes are kept, and the rest is lost without a word; `received` counts the bytes that came.
+    A transfer that has brought `cut_after` bytes is cut, and its session with it.
+    `replaces`: a file may be renamed over another.
     """
 
     def __init__(self, folder: Path, tls: str, *, replaces: bool = True) -> None:
@@ -54,6 +56,8 @@ class RunningFtp:
         self.secure: list[bool] = []
         self.transfers: list[bool] = []
         self.most: int | None = None
+        self.received = 0
+        self.cut_after: int | None = None
         self.replaces = replaces
         self.authorizer = DummyAuthorizer()
         self.authorizer.add_user(USER, PASSWORD, str(folder), perm="elradfmw")
@@ -78,7 +82,7 @@ class RunningFtp:
         """What is said instead of an answer; notes the command."""
         self.commands.append((cmd, argument))
         self.secure.append(bool(getattr(control, "_ssl_established", False)))
-        if cmd in ("STOR", "RETR"):
+        if cmd in ("STOR", "APPE", "RETR"):
             self.transfers.append(bool(getattr(control, "_prot", False)))
         is_refused = cmd == "RNTO" and not self.replaces and Path(argument).exists()
         return self.before(cmd, argument) or ("550 It is there already." if is_refused else None)
@@ -94,17 +98,30 @@ class RunningFtp:
         self._loop.close()
 
 
-def _handler(server: RunningFtp, tls: str) -> Any:
-    base, dtp_base = (FTPHandler, DTPHandler) if tls == "none" else (TLS_FTPHandler, TLS_DTPHandler)
-
-    class Transfer(dtp_base):  # type: ignore[misc, valid-type]
+def _transfer(server: RunningFtp, base: Any) -> Any:
+    class Transfer(base):  # type: ignore[misc]
         def enable_receiving(self, type: str, cmd: str) -> None:
             super().enable_receiving(type, cmd)
             if server.most is not None:
                 self._data_wrapper = _shortened(server.most)
 
+        def handle_read_event(self) -> None:
+            before = self.tot_bytes_received
+            super().handle_read_event()
+            if self.receive:
+                server.received += self.tot_bytes_received - before
+                if server.cut_after is not None and self.tot_bytes_received >= server.cut_after and not self._closed:
+                    self.file_obj.flush()
+                    self.cmd_channel.close()
+
+    return Transfer
+
+
+def _handler(server: RunningFtp, tls: str) -> Any:
+    base, dtp_base = (FTPHandler, DTPHandler) if tls == "none" else (TLS_FTPHandler, TLS_DTPHandler)
+
     class Control(base):  # type: ignore[misc, valid-type]
-        dtp_handler = Transfer
+        dtp_handler = _transfer(server, dtp_base)
         authorizer = server.authorizer
         auth_failed_timeout = 0
         use_sendfile = False

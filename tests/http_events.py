@@ -12,6 +12,7 @@ ROUTES = {
     "api": "ANY /api/2.0/{proxy+}",
     "v1": "ANY /v1/{proxy+}",
     "timeline": "GET /timeline/{person+}",
+    "explain": "GET /explain/{trigger}/{person+}",
     "onboarding": "POST /onboarding/{name}",
     "pull": "ANY /pull/{proxy+}",
     "_bus": "ANY /_bus/request.soap",
@@ -37,6 +38,8 @@ def http_event(
         parameters = {"api_key": parts[3], "proxy": "/".join(parts[4:])}
     elif parts[0] == "api":
         parameters = {"proxy": "/".join(parts[2:])}
+    elif parts[0] == "explain":
+        parameters = {"trigger": parts[1], "person": "/".join(parts[2:])}
     elif "{" not in ROUTES[parts[0]]:
         parameters = {}
     else:

@@ -18,7 +18,7 @@ class SftpServer:
     """Over `folder`; `host_key` is its public key.
 
     `before` is called with the name of each operation and its path, and what it returns is awaited. `extensions`:
-    whether it can replace a file in one step and make it durable.
+    whether it can replace a file in one step and make it durable. `written` counts the bytes that came.
     """
 
     def __init__(self, folder: Path, *, extensions: bool = True) -> None:
@@ -26,6 +26,7 @@ class SftpServer:
         self.extensions = extensions
         self.before: Callable[[str, str], Awaitable[None] | None] = lambda _name, _path: None
         self.operations: list[str] = []
+        self.written = 0
         self.opened: list[Any] = []
         self.accepted_key: asyncssh.SSHKey = asyncssh.generate_private_key("ssh-ed25519")
         self.user_key = self.accepted_key.export_private_key("openssh")
@@ -114,6 +115,7 @@ class _Files(asyncssh.SFTPServer):
 
     async def write(self, file_obj, offset, data):
         await self._about_to("write")
+        self._server.written += len(data)
         return super().write(file_obj, offset, data)
 
     async def fsync(self, file_obj):

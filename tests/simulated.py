@@ -20,7 +20,7 @@ class Simulator:
         self.url = url
 
     def get(self, what: str) -> Any:
-        """`users`, `requests` or `currents`; of a sink `requests`."""
+        """`users`, `requests` or `currents`; of what sends `requests`, `messages` or `events`; of a sink `requests`."""
         with urllib.request.urlopen(f"{self.url}/_simulator/{what}", timeout=10) as answer:
             return json.load(answer)
 
@@ -37,9 +37,9 @@ class Simulator:
 
 
 @contextmanager
-def simulator(*options: str) -> Iterator[Simulator]:
-    """`espial simulate-platform braze` for as long as a block takes."""
-    with _running("simulate-platform", "braze", "--port", "0", *options) as running:
+def simulator(*options: str, platform: str = "braze") -> Iterator[Simulator]:
+    """`espial simulate-platform` for as long as a block takes."""
+    with _running("simulate-platform", platform, "--port", "0", *options) as running:
         yield running
 
 

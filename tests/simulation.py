@@ -17,6 +17,7 @@ from espial.messages import Receipt
 from espial.normalise import Recordable
 from espial.ports import Recorded
 from espial.services.run_triggers import Tally, TriggerRunner
+from espial.simulation.memory import MemoryPublished
 from espial.stores.people_table import DecisionsTable, PeopleTable, RunsTable
 from espial.triggers.decision import decide, exit_of
 from espial.triggers.definition import Trigger
@@ -121,7 +122,7 @@ class World:
 
     def handles(self, event: Event) -> Tally:
         """run_triggers gets it from the bus, perhaps again."""
-        return self.runner.on_event(event, self.triggers, self.now)
+        return self.runner.on_event(event, MemoryPublished(self.triggers, {}, {}), self.now)
 
     def happens(self, event: Event) -> Tally:
         self.records(event)

@@ -25,7 +25,7 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, int]:
     entrance = wiring.entrance(
         settings, lambda: datetime.now(UTC), lambda: context.get_remaining_time_in_millis() / 1000
     )
-    tally = entrance.enter(published.walking())
+    tally = entrance.enter(published.walking(), published.version)
     count_runs(tally)
     entered = {f"{trigger}.{outcome}": count for (trigger, outcome), count in tally.items()}
     looks = sum(count for (_, what), count in tally.items() if what == "looked_at")

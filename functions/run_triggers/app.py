@@ -42,7 +42,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
 
 def _run(record: dict[str, Any]) -> Event:
     happened = msgspec.convert(json.loads(record["body"])["detail"], Event)
-    tally = runner.on_event(happened, published.triggers(), datetime.now(UTC))
+    tally = runner.on_event(happened, published, datetime.now(UTC))
     count_runs(tally)
     runs = {".".join(ran): count for ran, count in tally.items()}
     logger.info("event.handled", extra={"event_id": happened.event_id, "type": happened.type.value, "runs": runs})

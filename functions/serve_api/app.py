@@ -1,4 +1,4 @@
-"""The owner's API: GET /timeline/{person+}, what happened to a person; POST /onboarding/{name}, recipients."""
+"""The owner's API: GET /timeline/{person+}, GET /explain/{trigger}/{person+}, POST /onboarding/{name}."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from espial import admin, wiring
 from espial.deliveries import Reply
 from espial.gateway import read
 from espial.logs import logger, metrics
-from espial.services.journal import journal
 from espial.settings import ServeApiSettings
 
 tracer = Tracer()
@@ -34,10 +33,13 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 @api.get("/timeline/.+")
 def timeline() -> Response[str]:
     asked = admin.asked(read(api.current_event.raw_event))
-    keys = wiring.people(settings.events_table).load(asked.person).keys
-    store, bundle = wiring.events_table(settings.events_table), wiring.definitions(settings.store_bucket).active()
-    found = journal(store, keys, bundle, limit=asked.limit, messages_only=asked.messages_only)
-    return _response(admin.answered(found, asked))
+    return _response(admin.answered(wiring.journal(settings)(asked), asked))
+
+
+@api.get("/explain/[^/]+/.+")
+def why() -> Response[str]:
+    asked = admin.asked_why(read(api.current_event.raw_event))
+    return _response(admin.explained(wiring.explanation(settings)(asked, datetime.now(UTC)), asked.person))
 
 
 @api.post("/onboarding/<name>")

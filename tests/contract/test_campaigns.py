@@ -250,6 +250,18 @@ def test_who_left_an_app_has_opted_out_of_it(tmp_path):
     assert ["app_removed", "suppressed"] == world.skipped()
 
 
+def test_quiet_hours_put_off_what_is_told(tmp_path):
+    """At noon nothing goes out until three, and the awards come with it."""
+    quiet = {"from": "11:00", "to": "15:00", "zone": "UTC"}
+    with loopback(Canned(202)) as platform:
+        world = a_world(tmp_path, platform, messages=[{"variants": ["esp-thanks"], "quiet_hours": quiet}])
+        world.lives(bought(), minutes=179)
+        assert ([], []) == (platform.seen, world.own(*AWARDS))
+        world.until(world.now + timedelta(minutes=2))
+        assert 1 == len(platform.seen)
+    assert 1 == len(world.own(EventType.POINTS_AWARDED))
+
+
 def test_a_missing_attribute_is_the_reason(tmp_path):
     """And what is missing is not what somebody is called."""
     given = {"payloads/thanks.yaml": {"body": {"city": "{{user.city}}"}}}
@@ -326,10 +338,10 @@ def members(world: World, tiers: str) -> None:
 
 def enters(world: World, walks: FakeWalks, left: float = 600.0) -> None:
     """A minute's look at everybody, and what comes of it by the bus."""
-    segments = Segments(people=world.people, walks=walks, events=world.events)
+    segments = Segments(people=world.people, members=world.people, walks=walks, events=world.events)
     before = len(world.events.added)
     Entrance(segments=segments, runner=world.runner, clock=lambda: world.now, time_left=lambda: left).enter(
-        world.triggers
+        world.triggers, world.published.version
     )
     for event in world.events.added[before:]:
         world.handles(event)

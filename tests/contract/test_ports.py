@@ -17,6 +17,7 @@ from espial.stores.archive import S3Archive
 from espial.stores.bus import EventBridgeBus
 from espial.stores.events_table import EventsTable
 from espial.stores.quarantine import S3Quarantine
+from espial.vocabulary import EventType
 from tests.builders import NOON, a_delivery, a_record, an_event
 from tests.fakes import FakeArchive, FakeBus, FakeEventStore, FakeQuarantine
 
@@ -227,6 +228,18 @@ class TestEventStore:
         ours = {events.event_id(NOON, name) for name in ("one", "two")}
         assert ours == {stored.event.event_id for stored in store.of_campaign("cmp-1")}
         assert ours == {stored.event.event_id for stored in store.of_campaign('Autumn "sale"')}
+
+    def test_our_own_events_of_a_trigger_are_found_over_all_persons(self, add, store):
+        """What was sent and what was not; an event of somebody else that only says the name is none of them."""
+        requested, skipped = EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED
+        add(
+            a_record("one", type=requested, properties={"trigger": "cart"}),
+            a_record("two", type=skipped, properties={"trigger": "cart"}, person=Person(email="bea@example.com")),
+            a_record("three", type=requested, properties={"trigger": "cart-2", "key": "cart"}),
+            a_record("four", type=EventType.CUSTOM, properties={"trigger": "cart"}),
+        )
+        ours = {events.event_id(NOON, name) for name in ("one", "two")}
+        assert ours == {event.event_id for event in store.of_trigger("cart")}
 
 
 class TestArchive:

@@ -20,7 +20,7 @@ from espial.messages import Message, address, mailbox, one_line, send_key
 from espial.senders.ses import SesSender
 from local.cloud import Cloud
 
-WAYS = senders.Ways(*[lambda *_: None] * 5)  # type: ignore[list-item]
+WAYS: Any = senders.Ways(*[lambda *_: None] * 5)  # type: ignore[arg-type]
 KEY = send_key(trigger="cart", person="id:cust-1", key="cart-7", version="01J0000000000000000000000")
 MESSAGE = Message(
     to="ada@example.com",
@@ -240,7 +240,7 @@ def test_display_names_are_encoded():
 
 def test_send_keys_are_of_the_occasion_alone():
     """Any part that differs makes another key; the same parts the same; safe in tags, headers and links."""
-    parts = {"trigger": "t", "person": "id:1", "key": "k", "version": "v"}
+    parts: dict[str, Any] = {"trigger": "t", "person": "id:1", "key": "k", "version": "v"}
     keys = {send_key(**parts), *(send_key(**{**parts, name: "x"}) for name in parts)}
     assert 5 == len(keys)
     assert send_key(**parts) in keys

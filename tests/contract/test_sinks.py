@@ -8,7 +8,7 @@ import socket
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -28,7 +28,7 @@ from espial.settings import DeliverFeedSettings
 from espial.sinks.bucket import BucketFolder
 from espial.sinks.ftp import FtpDrop
 from espial.sinks.http import HttpUpload
-from espial.sinks.sftp import SftpDrop
+from espial.sinks.sftp import PIECE, SftpDrop
 from espial.stores.aws_http import LARGE, READ_SECONDS, AwsClient
 from espial.stores.guarded_http import GuardedHttp
 from espial.stores.sigv4 import Credentials
@@ -38,6 +38,7 @@ from tests.cutting import cutting
 from tests.ftp import HANG_UP, SILENT, RunningFtp, certificate, ftp_server
 from tests.loopback import Canned, loopback
 from tests.sftp import PASSWORD, USER, SftpServer, sftp_server
+from tests.unit.test_feeds_daily import MONDAY, Daily
 
 NAME = "response_event_braze_20260115100005_0001.csv"
 ROWS = b"sor_name,client_campaign_event_id\nBraze,1\n" * 20_000
@@ -323,6 +324,24 @@ def test_wherever_it_breaks_off_nobody_sees_part_of_a_file(place):
             assert ROWS == place.read(name)
 
 
+def test_a_days_log_arrives_in_one_file(place):
+    """From the writer to the server; again, it is the same file."""
+    daily = Daily()
+    for hour in (1, 12, 23):
+        daily.at(hour)
+        daily.event()
+        daily.write()
+    daily.at(0, 5, day=1)
+    daily.write()
+    given = replace(daily.delivery(), opened=lambda _seconds_left: place.opened(place.port))
+    assert 1 == given.run(lambda: 600_000.0).files
+    there = place.files()
+    assert {MONDAY, f"{MONDAY}.manifest.json"} == {*there}
+    assert b"".join(content for _, content in daily.world.files) == there[MONDAY]
+    assert 1 == given.resend([MONDAY], lambda: 600_000.0).files
+    assert there == place.files()
+
+
 def some(edges: list[Any], most: int = 64) -> list[Any]:
     """All of them, or so many evenly, first and last included."""
     return edges if len(edges) <= most else [edges[at * (len(edges) - 1) // (most - 1)] for at in range(most)]
@@ -486,6 +505,26 @@ def test_after_a_failure_the_same_sink_works_again(server):
     assert {"a.csv", "b.csv"} == {path.name for path in (server.folder / "in").iterdir()}
 
 
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [
+        (ROWS, 0),
+        (ROWS[: PIECE + 7], len(ROWS) - PIECE - 7),
+        (ROWS[: PIECE + 7] + b"\0", len(ROWS)),
+        (ROWS + b"more", len(ROWS)),
+        (b"x", len(ROWS)),
+    ],
+)
+def test_an_sftp_upload_that_was_cut_off_goes_on(tmp_path, part, left):
+    """By what is there, if that is how the file begins; else it starts over."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/.a.csv.part").write_bytes(part)
+    with sftp_server(tmp_path) as server, drop(server.port, server.host_key) as sink:
+        sink.put("a.csv", ROWS)
+        assert left == server.written
+    assert {"a.csv": ROWS} == {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+
+
 def test_a_private_address_is_not_called():
     """A definition must not lead into the stack's own network."""
     to = SftpSink(kind="sftp", host="127.0.0.1", user=USER, secret="ssm:/espial/x", host_key=another_key())
@@ -525,7 +564,7 @@ def test_a_file_is_stored_measured_and_renamed(ftp):
         ftp.commands.clear()
         sink.put("b.csv", ROWS)
         commands = [command for command, _ in ftp.commands if command not in ("TYPE", "PASV")]
-        assert ["SIZE", "STOR", "SIZE", "RNFR", "RNTO"] == commands
+        assert ["SIZE", "SIZE", "STOR", "SIZE", "RNFR", "RNTO"] == commands
         ftp.commands.clear()
         sink.put("b.csv", ROWS)
         assert not {"STOR", "RNTO", "USER"} & {command for command, _ in ftp.commands}
@@ -538,6 +577,64 @@ def test_a_part_that_an_attempt_left_is_replaced(ftp):
     with ftp_drop(ftp) as sink:
         sink.put("a.csv", ROWS)
     assert {"a.csv": ROWS} == in_folder(ftp)
+
+
+@pytest.mark.parametrize("kept", [1, 99, len(ROWS) // 2, len(ROWS) - 1, len(ROWS)])
+def test_an_upload_that_was_cut_off_goes_on(ftp, kept):
+    """By what is there, if that is how the file begins: nothing is sent twice."""
+    part = ftp.folder / "in/.a.csv.part"
+    part.write_bytes(ROWS[:kept])
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+    assert "STOR" not in {command for command, _ in ftp.commands}
+    assert len(ROWS) - kept == ftp.received
+
+
+def test_wherever_a_transfer_is_cut_the_next_attempt_goes_on(ftp):
+    """Nobody sees part of the file meanwhile, and what was there is not sent again."""
+    for number, cut in enumerate(range(1, len(ROWS), len(ROWS) // 16)):
+        name, part = f"{number}.csv", ftp.folder / f"in/.{number}.csv.part"
+        ftp.cut_after = cut
+        with pytest.raises(TryAgain), ftp_drop(ftp) as sink:
+            sink.put(name, ROWS)
+        assert name not in in_folder(ftp)
+        kept = part.stat().st_size
+        assert ROWS[:kept] == part.read_bytes()
+        ftp.cut_after, ftp.received = None, 0
+        with ftp_drop(ftp) as sink:
+            sink.put(name, ROWS)
+        assert ROWS == in_folder(ftp)[name]
+        assert len(ROWS) - kept == ftp.received
+
+
+def test_a_way_that_always_breaks_gets_a_file_there_in_the_end(ftp):
+    """Each attempt brings some of it."""
+    ftp.cut_after = len(ROWS) // 5
+    for _ in range(10):
+        with suppress(TryAgain), ftp_drop(ftp) as sink:
+            sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+
+
+@pytest.mark.parametrize("refused", ["APPE", "RETR"])
+def test_where_a_server_cannot_go_on_an_upload_starts_over(ftp, refused):
+    """It does not append, or lets nobody read."""
+    (ftp.folder / "in/.a.csv.part").write_bytes(ROWS[:1000])
+    ftp.before = lambda name, _argument: "550 No." if name == refused else None
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+    assert len(ROWS) == ftp.received
+
+
+def test_another_beginning_is_not_gone_on_from(ftp):
+    """A part of another file of this name, or one that a server's crash has damaged."""
+    (ftp.folder / "in/.a.csv.part").write_bytes(ROWS[:1000] + b"\0" * 1000)
+    with ftp_drop(ftp) as sink:
+        sink.put("a.csv", ROWS)
+    assert {"a.csv": ROWS} == in_folder(ftp)
+    assert len(ROWS) == ftp.received
 
 
 COMMANDS = ("TYPE", "CWD", "SIZE", "PASV", "STOR", "RNFR", "RNTO", "USER", "PASS", "RETR")

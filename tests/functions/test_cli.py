@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from espial.cli.app import app
-from espial.cli.secrets import DESTINATION, other_secret
+from espial.cli.secrets import DESTINATION, PROVIDER, other_secret
 from espial.cli.stack import Failed
 from espial.events import Campaign, Link
 from espial.exports.files import ExportFile
@@ -249,6 +249,17 @@ def test_local_secrets_of_a_destination_sign_or_are_shown(espial, cloud):
     assert signs == other_secret(DESTINATION, "crm")
     with pytest.raises(Failed, match="no secret of destination/nobody"):
         other_secret(DESTINATION, "nobody")
+
+
+def test_local_secrets_of_a_provider_are_those_its_simulator_accepts(espial, cloud):
+    """One for each name; a simulator finds them by the provider's."""
+    keys = {"api_key": "ssm:/espial/mj/key", "secret_key": "secretsmanager:espial/mj"}
+    Path("definitions/providers/mj.yaml").write_text(
+        json.dumps({"sender": "mailjet", "from": "a@example.com", "secrets": keys})
+    )
+    assert "mj: ssm:/espial/mj/key is set\n" in espial("local-secrets").output
+    kept = cloud.client("ssm").get_parameter(Name="/espial/mj/key", WithDecryption=True)["Parameter"]["Value"]
+    assert kept == other_secret(PROVIDER, "mj/api_key") != other_secret(PROVIDER, "mj/secret_key")
 
 
 @pytest.fixture

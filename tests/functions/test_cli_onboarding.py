@@ -130,10 +130,24 @@ def test_a_simulator_listens_until_it_is_ended():
         assert ["P-1", "P-2"] == list(running.get("users")["users"])
 
 
+def test_a_platform_that_sends_is_simulated_too():
+    """With faults of its own, by name; what it took is shown, and what its webhook would say of it."""
+    mail = {"to": [{"email": "ada@example.com"}], "from": {"email": "a@example.org"}, "subject": "Hi", "text": "Hi"}
+    with simulator("--key", "k", "--faults", "error=1,drop=1", platform="mailersend") as running:
+        for _ in range(2):
+            with pytest.raises(OSError):
+                running.post("/v1/email", mail, key="k")
+        [taken] = running.get("messages")["messages"]
+        assert mail == taken["said"]
+        assert ["activity.delivered"] == [event["type"] for event in running.get("events")["events"]]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("braze", "--faults", "fire=1"), "fire=1"),
+        (("postmark", "--faults", "fire=1"), "fire=1"),
+        (("postmark", "--for", "nobody"), "no secret of provider/nobody/server_token was made"),
         (("braze", "--for", "nobody"), "no secret of onboarding/nobody was made"),
         (("mailchimp",), "mailchimp"),
     ],

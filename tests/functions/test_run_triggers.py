@@ -98,6 +98,8 @@ def test_a_cart_starts_a_run_and_its_timer(cloud, load_app):
             "trigger": "cart",
             "key": "77",
             "version": event.event_id,
+            "stage": 0,
+            "variant": "",
             "due_at": event.occurred_at.isoformat(),
         }
     ] == function.messages()

@@ -15,6 +15,7 @@ import pytest
 
 from espial import events, wiring
 from espial.definitions.load import load
+from espial.definitions.models import ProviderDefinition
 from espial.definitions.publish import bundle, publish
 from espial.events import Cart, Commerce, Event, Person, PersonKey, Product
 from espial.normalise import Recordable
@@ -24,6 +25,7 @@ from espial.vocabulary import EventType
 from local.cloud import Cloud
 from tests.builders import CONTEXT
 from tests.contract.test_ports import a_bucket, events_table
+from tests.contract.test_senders import SECRET, _running
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.cloud
@@ -46,7 +48,7 @@ def app(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "AWS_ENDPOINT_URL": cloud.url, "EVENTS_TABLE": "events", "STORE_BUCKET": "store", "SEND_QUEUE_URL": queue,
         "SEND_QUEUE_ARN": "arn:aws:sqs:eu-west-1:000000000000:send", "SCHEDULE_GROUP": "waits",
         "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/waits", "SHORT_WAIT_SECONDS": "900",
-        "SEND_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:000000000000:send-dead",
+        "SEND_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:000000000000:send-dead", "OUTGOING_NETWORK": "loopback",
     }  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -139,6 +141,28 @@ def test_who_bought_gets_none(app, cloud):
     assert [] == mails(cloud)
     (skipped,) = own_events()
     assert "message_skipped" == skipped[0]
+
+
+def test_another_platform_sends_by_the_providers_definition_alone(app, cloud):
+    """Its secret from the parameter store, its address from the settings; no mail by SES."""
+    cloud.client("ssm").put_parameter(Name="/espial/postmark", Value=SECRET, Type="SecureString", Overwrite=True)
+    with _running("postmark") as world:
+        definitions = load(ROOT / "definitions")
+        said = definitions.providers["ses"].model_dump(by_alias=True, exclude_none=True) | {
+            "sender": "postmark",
+            "secrets": {"server_token": "ssm:/espial/postmark"},
+            "settings": {"base_url": world.server.url, "message_stream": "broadcast"},
+        }
+        definitions.providers["ses"] = ProviderDefinition.model_validate(said)
+        bucket = DefinitionsBucket(cloud.client("s3"), "store")
+        publish(bundle(definitions), bucket, datetime.now(UTC), replaces=bucket.active())
+        assert {"batchItemFailures": []} == app.handler(records(abandoned()), CONTEXT)
+        [taken] = world.taken
+    wiring.aws("ssm").close()
+    assert ("ada@example.com", "broadcast") == (taken["To"], taken["MessageStream"])
+    assert "€12.50" in taken["TextBody"]
+    assert [] == mails(cloud)
+    assert [("message_requested", "")] == own_events()
 
 
 def test_one_bad_message_does_not_stop_the_rest(app, cloud):

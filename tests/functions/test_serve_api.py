@@ -8,7 +8,10 @@ import json
 import msgspec
 import pytest
 
+from espial.definitions import publish
+from espial.definitions.load import load
 from espial.logs import logger
+from local.cloud import ROOT
 from tests.builders import CONTEXT
 from tests.contract.test_ports import a_bucket, events_table
 from tests.functions.test_cli_timeline import record
@@ -175,3 +178,20 @@ def test_nothing_applied_yet_is_asked_again_later(api):
     """503, and when."""
     answer = api("/onboarding/welcome", body="[{}]", method="POST")
     assert (503, "30") == (answer["statusCode"], answer["headers"]["retry-after"])
+
+
+def test_why_a_trigger_sent_or_did_not(api, cloud):
+    """Of a trigger in force: what the last events began, by every rule; of one that is not, 404."""
+    record(cloud, EVERYTHING)
+    bundle = publish.bundle(load(ROOT / "definitions"))
+    content = json.dumps({**bundle.active, "applied_at": "2026-01-01T00:00:00Z"})
+    cloud.client("s3").put_object(Bucket="store", Key="definitions/active.json", Body=content)
+    answer = api("/explain/cart-abandoned/id:cust-1001", "limit=5")
+    told = json.loads(answer["body"])
+    assert (200, "id:cust-1001", "cart-abandoned", True) == (
+        answer["statusCode"], told["person"], told["trigger"], told["in_force"],
+    )  # fmt: skip
+    assert all({"name", "value", "verdict", "detail"} == rule.keys() for one in told["found"] for rule in one["rules"])
+    assert 404 == api("/explain/gone/id:cust-1001")["statusCode"]
+    assert "bad_limit" == json.loads(api("/explain/cart-abandoned/id:a", "limit=x")["body"])["reason"]
+    assert "unknown_parameter" == json.loads(api("/explain/cart-abandoned/id:a", "since=x")["body"])["reason"]

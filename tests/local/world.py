@@ -115,7 +115,7 @@ class World(Demo):
         """What `espial explain` says: outcome and reason, oldest first."""
         said = self.stack.espial("explain", person, trigger, "--json").stdout
         found = [json.loads(line) for line in said.splitlines() if line.strip()]
-        return [(decision["outcome"], decision["reason"]) for decision in found]
+        return [(one["outcome"], one["reason"]) for one in found if one["about"] == "decided"]
 
     def runs(self, person: str) -> set[str]:
         """The keys that triggers have begun a run for, whatever became of it."""

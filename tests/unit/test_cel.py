@@ -21,6 +21,13 @@ from tests.simulation import cart
 EVERYTHING = ("event", "person", "run", "now")
 EXPRESSIONS = (
     "event.commerce.cart.items.exists(item, item.price > 2.0)",
+    "event.commerce.cart.items.all(item, has(item.sku) || item.name == 'shoe')",
+    "event.commerce.cart.items.map(item, item.name + item.id)",
+    "event.commerce.cart.items.map(item, item)",
+    "event.commerce.cart.items.map(item, item['price'])",
+    "event.commerce.cart.items.filter(item, item.price > 1.0).map(item, item.name)",
+    "event.commerce.cart.items.exists_one(a, event.commerce.cart.items.exists(b, a.id == b.id && b.price > 0.0))",
+    "event.commerce.cart.items.exists(i, i.price > 1.0) && event.commerce.cart.items[0].name == 'shoe'",
     "!has(event.commerce.order.cart_id) || event.commerce.order.cart_id == event.commerce.cart.id",
     "event.person.email == 'ada@example.com' && event.type.startsWith('cart')",
     "event['person'].email == event.person.email",
@@ -119,7 +126,25 @@ def test_any_event_may_be_asked_for_any_part():
             "event.commerce.cart.id == event.properties.id",
             {"event": {"commerce": {"cart": {"id": {}}}, "properties": {"id": {}}}},
         ),
-        ("event.commerce.cart.items.exists(i, i.price > 1.0)", {"event": {"commerce": {"cart": {"items": {}}}}}),
+        (
+            "event.commerce.cart.items.exists(i, i.price > 1.0 && i.name.startsWith('a'))",
+            {"event": {"commerce": {"cart": {"items": {"price": {}, "name": {}}}}}},
+        ),
+        ("event.commerce.cart.items.map(i, i) == []", {"event": {"commerce": {"cart": {"items": {}}}}}),
+        ("event.commerce.cart.items.map(i, i['name']) == []", {"event": {"commerce": {"cart": {"items": {}}}}}),
+        ("event.commerce.cart.items.all(i, true)", {"event": {"commerce": {"cart": {"items": {}}}}}),
+        (
+            "event.commerce.cart.items.filter(i, i.price > 1.0)[0].name == ''",
+            {"event": {"commerce": {"cart": {"items": {}}}}},
+        ),
+        (
+            "event.commerce.cart.items.exists(i, i.price > 1.0) && size(event.commerce.cart.items) > 1",
+            {"event": {"commerce": {"cart": {"items": {}}}}},
+        ),
+        (
+            "event.commerce.cart.items.exists(i, event.commerce.order.items.all(i, i.id != ''))",
+            {"event": {"commerce": {"cart": {"items": {}}, "order": {"items": {}}}}},
+        ),
         ("event.commerce.cart.id == '' || size(event.commerce.cart) > 1", {"event": {"commerce": {"cart": {}}}}),
         (
             "person.email == 'event.link' && now > run.due_at",

@@ -268,7 +268,7 @@ def test_every_command_is_documented_and_nothing_else():
 
     described = set(
         re.findall(
-            r"`espial ((?:quarantine |exports |onboarding |feeds |destinations )?[a-z-]+)",
+            r"`espial ((?:quarantine |exports |onboarding |feeds |destinations |triggers )?[a-z-]+)",
             "\n".join(
                 line for line in (ROOT / "docs/command-line.md").read_text().splitlines() if line.startswith("### ")
             ),

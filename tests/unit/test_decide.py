@@ -340,6 +340,8 @@ def test_the_send_queue_message_is_what_the_sender_reads():
         "trigger": "cart",
         "key": "77",
         "version": CART.event_id,
+        "stage": 0,
+        "variant": "",
         "due_at": "2026-11-20T11:00:00+00:00",
     } == message(run)
 

@@ -232,7 +232,7 @@ BAD = [
     ),
     pytest.param(
         {"stages/local.yaml": "templates:\n  hello:\n    subject: x\n"},
-        ["stages/local.yaml:1: templates: a stage may change campaigns, connections, destinations, feeds, layouts, onboardings"],
+        ["stages/local.yaml:1: templates: a stage may change campaigns, connections, destinations, feeds, layouts, on"],
         id="overlay of a kind that has none",
     ),
     pytest.param(

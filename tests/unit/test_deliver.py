@@ -254,8 +254,11 @@ class World:
 
 
 class _Published:
+    version = ""
+
     def __init__(self, world: World) -> None:
-        self.trigger, self.template = world.trigger, world.template
+        self.trigger = lambda name, version="": world.trigger(name)
+        self.template = lambda name, version="": world.template(name)
         self.triggers = lambda: [world.definition]
         self.provider = lambda _name: world.settings
 

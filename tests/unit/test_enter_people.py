@@ -58,7 +58,7 @@ class People(World):
         super().__init__(*triggers, now=now)
         self.walks = FakeWalks()
         self.left = 600.0
-        self.segments = Segments(people=self.people, walks=self.walks, events=self.events)
+        self.segments = Segments(people=self.people, members=self.people, walks=self.walks, events=self.events)
         self.runner = TriggerRunner(
             people=self.people,
             runs=self.runs,
@@ -87,7 +87,7 @@ class People(World):
         """A minute's look, and then what it recorded comes by the bus."""
         tally = Entrance(
             segments=self.segments, runner=self.runner, clock=lambda: self.now, time_left=lambda: self.left
-        ).enter(self.triggers)
+        ).enter(self.triggers, "")
         self.deliver()
         return tally
 
@@ -367,7 +367,7 @@ def test_a_schedule_keeps_its_clock_when_the_clocks_change(month):
         ({"schedule": {"audience": "true"}}, "one of `at` and `cron`"),
         ({"schedule": {"audience": "event.type", "cron": "0 9 * * *"}}, "unknown variable event"),
         ({"schedule": {"audience": "true", "cron": "99 9 * * *"}}, "is no cron expression"),
-        ({"schedule": {"audience": "true", "cron": "0 9 * * *", "zone": "Mars/Base"}}, "is no time zone"),
+        ({"schedule": {"audience": "true", "cron": "0 9 * * *", "zone": "Mars/Base"}}, "no time zone"),
         ({"date": {"attribute": "b", "at": "25:00"}}, "should match pattern"),
         ({"segment": {"when": "true", "every": "5s"}}, "from a minute to a day"),
         ({"segment": {"when": "person.shoe > 1"}}, "unknown field person.shoe"),

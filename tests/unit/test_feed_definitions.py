@@ -68,6 +68,22 @@ BAD_FEEDS = [
     ("systems:\n  nobody: X\n", "feeds/cdp.yaml:1: systems: no connection or onboarding named 'nobody'"),
     ("rotate:\n  rows: 0\n", "feeds/cdp.yaml:2: rotate.rows: "),
     ("rotate:\n  after: soon\n", "feeds/cdp.yaml:2: rotate.after: a duration such as"),
+    ("rotate:\n  after: 12h1s\n", "feeds/cdp.yaml:2: rotate.after: at most 12h"),
+    ("sinks:\n  - {kind: bucket, collect: day}\n", "feeds/cdp.yaml:2: sinks[0].collect: a day in one file is for"),
+    (
+        "layouts: [event_log]\nformat: parquet\nsinks:\n  - {kind: bucket, collect: day}\n",
+        "feeds/cdp.yaml:4: sinks[0].collect: a day in one file is for",
+    ),
+    *(
+        (f"sinks:\n  - {{kind: bucket, schedule: {{{field}}}}}\n", f"feeds/cdp.yaml:2: sinks[0].schedule.{says}")
+        for field, says in [
+            ("at: '24:00'", "at"),
+            ("at: 6 pm", "at"),
+            ("at: []", "at"),
+            ("at: '06:00', zone: Mars", "zone: no time zone 'Mars'"),
+            ("zone: UTC", "at: is missing"),
+        ]
+    ),
     ("dispositions:\n  opend: x\n", "feeds/cdp.yaml:2: dispositions.opend"),
     ("format: xml\n", "feeds/cdp.yaml:1: format: "),
     ("sinks:\n  - {kind: gopher}\n", "feeds/cdp.yaml:2: sinks[0]"),

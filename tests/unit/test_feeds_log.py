@@ -83,7 +83,7 @@ def test_what_is_no_row_of_the_layout_is_refused(line):
 
 
 def test_every_event_is_logged_once_and_at_once():
-    """A response waits for no send; what comes late is in a file of its day."""
+    """A response waits for no send; what happened long ago is in the file of the day on which it was received."""
     world = World(layouts=("event_log",), format="log")
     events = [
         *braze_events(opened(id="first", dispatch_id="unknown")),
@@ -92,7 +92,7 @@ def test_every_event_is_logged_once_and_at_once():
     world.stream.insert(*events, *events)
     assert ["committed", "nothing"] == [world.run().outcome for _ in range(2)]
     [(file, content)] = world.files
-    assert ("braze_events_20231120_0001.log", "2023-11-20") == (file.name, file.corrects)
+    assert ("braze_events_20261120_0001.log", "2026-11-20", "") == (file.name, file.day, file.corrects)
     assert [] == list(check([Present(file, lambda: content)], built_in()))
     rows = [dict(log_lines.read(line)) for line in content.decode().splitlines()]
     assert sorted(event.event_id for event in events) == sorted(row["event id"] for row in rows)

@@ -29,6 +29,7 @@ class Store:
             "providers": {"ses": {"name": "ses", "from": "a@example.com"}},
             "templates": {"reminder": "d1", "lost": "d9"},
         }
+        self.past: dict[str, dict[str, Any]] = {}
         self.away = False
         self.reads: list[str] = []
 
@@ -37,6 +38,12 @@ class Store:
         if self.away:
             raise ConnectionError
         return self.bundle
+
+    def version(self, version: str) -> dict[str, Any] | None:
+        self.reads.append(f"version {version}")
+        if self.away:
+            raise ConnectionError
+        return self.past.get(version)
 
     def template(self, digest: str) -> dict[str, Any] | None:
         self.reads.append(digest)
@@ -125,3 +132,48 @@ def test_nothing_applied_yet_is_a_matter_of_time(world):
     store.bundle = None
     with pytest.raises(TryAgain, match="no definitions were applied yet"):
         published.template("reminder")
+
+
+def test_who_is_in_flight_reads_what_was_published_then(world):
+    """Goal 47: trigger and template of the version the run began under, read once; its status is today's."""
+    store, published, _ = world
+    store.past["0"] = {
+        "version": "0",
+        "triggers": {"cart": {**TRIGGER, "wait": "2h"}},
+        "templates": {"reminder": "d0"},
+    }
+    store.bundle = {**store.bundle, "triggers": {"cart": {**TRIGGER, "status": "paused"}}}
+    for _round in range(2):
+        assert ("paused", 7200) == (
+            published.trigger("cart", "0").status,
+            published.trigger("cart", "0").plan[0].after.total_seconds(),
+        )
+        assert {"name": "d0"} == published.template("reminder", "0")
+    assert ["active", "version 0", "d0"] == store.reads
+    assert ("1", 0) == (published.version, published.trigger("cart", "1").plan[0].after.total_seconds())
+
+
+def test_what_was_published_and_is_not_to_be_found_is_as_it_is_now(world):
+    """A version that was swept away, one that cannot be read any more, one without this template or trigger."""
+    store, published, _ = world
+    store.past["0"] = {"version": "0", "triggers": {"cart": {"on": "nonsense"}}, "templates": {}}
+    store.past["00"] = {"version": "00", "triggers": {}, "templates": {}}
+    for version in ("0", "00", "gone"):
+        assert published.trigger("cart") == published.trigger("cart", version)
+        assert {"name": "d1"} == published.template("reminder", version)
+
+
+def test_a_version_that_cannot_be_read_now_is_waited_for(world):
+    """Nobody in flight is judged by other rules because S3 was away."""
+    store, published, _ = world
+    published.trigger("cart")
+    store.away = True
+    with pytest.raises(TryAgain, match="definitions 0 cannot be read"):
+        published.trigger("cart", "0")
+
+
+def test_a_trigger_that_was_removed_is_gone_for_those_in_flight_too(world):
+    """Removing it is the way to stop it."""
+    store, published, _ = world
+    store.past["0"] = {"version": "0", "triggers": {"old": {**TRIGGER, "name": "old"}}, "templates": {}}
+    assert None is published.trigger("old", "0")

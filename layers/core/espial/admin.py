@@ -16,6 +16,7 @@ from espial.gateway import Refusal, Request, retry_after
 from espial.journal.page import page
 from espial.journal.table import Journal
 from espial.logs import logger, where
+from espial.services.explain import Explanation
 from espial.services.onboarding import Accepted
 
 MOST_ROWS = 1000
@@ -37,15 +38,10 @@ class Asked(NamedTuple):
 
 def asked(request: Request) -> Asked:
     """What `GET /timeline/{person+}?limit=&messages_only=&format=` asks for. Raises Refusal (400)."""
-    given = {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
-    if unknown := given.keys() - {"limit", "messages_only", "format"}:
-        raise Refusal(400, "unknown_parameter", f"no parameter {min(unknown)!r}: limit, messages_only or format")
-    limit = given.get("limit", "200")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_ROWS):
-        raise Refusal(400, "bad_limit", f"limit must be a whole number from 1 to {MOST_ROWS}")
+    given = _given(request, "limit", "messages_only", "format")
     return Asked(
         _person(request.path.get("person", "")),
-        int(limit),
+        _limit(given, "200"),
         messages_only=_one_of(given, "messages_only", ("false", "true")) == "true",
         as_page=_one_of(given, "format", (_preferred(request), "html", "json")) == "html",
     )
@@ -66,6 +62,33 @@ def answered(found: Journal, asked: Asked) -> Reply:
             "rows": [row.plain() for row in found.rows],
         },
     )
+
+
+class Reasons(NamedTuple):
+    """Whom a trigger is asked about, and how much."""
+
+    trigger: str
+    person: PersonKey
+    key: str | None
+    limit: int
+
+
+def asked_why(request: Request) -> Reasons:
+    """What `GET /explain/{trigger}/{person+}?key=&limit=` asks for. Raises Refusal (400)."""
+    given = _given(request, "key", "limit")
+    person = _person(request.path.get("person", ""))
+    return Reasons(request.path.get("trigger", ""), person, given.get("key"), _limit(given, "20"))
+
+
+def explained(found: Explanation, person: PersonKey) -> Reply:
+    """Every decision on record, every run as it would be decided now, and what the last events began.
+
+    Raises Refusal (404) where there is no such trigger and never was one that decided about the person.
+    """
+    if not (found.in_force or found.decided):
+        raise Refusal(404, "unknown_trigger", f"no trigger {found.trigger!r} is in force")
+    said = {"person": str(person), "trigger": found.trigger, "at": found.at.isoformat(), "in_force": found.in_force}
+    return _json(200, {**said, "found": list(found.plain())})
 
 
 def taken(accepted: Accepted) -> Reply:
@@ -93,6 +116,22 @@ def refused(exc: Exception) -> Reply:
             status, reason, detail = 500, "internal_error", "this is our fault; the function's log has it"
             logger.error("api.failed", extra={"detail": where(exc)})
     return _json(status, {"reason": reason, "detail": detail}, headers)
+
+
+def _given(request: Request, *known: str) -> dict[str, str]:
+    """The query's parameters, the last of each."""
+    given = {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
+    if unknown := given.keys() - {*known}:
+        names = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise Refusal(400, "unknown_parameter", f"no parameter {min(unknown)!r}: {names}")
+    return given
+
+
+def _limit(given: dict[str, str], otherwise: str) -> int:
+    limit = given.get("limit", otherwise)
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_ROWS):
+        raise Refusal(400, "bad_limit", f"limit must be a whole number from 1 to {MOST_ROWS}")
+    return int(limit)
 
 
 def _person(text: str) -> PersonKey:

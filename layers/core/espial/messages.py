@@ -22,6 +22,8 @@ class Message:
     Or a text message (`channel` is `sms`): `to` is a number (see `phone`), `from_` a number or a sender's name, and
     it has a `text` and tags, nothing else.
 
+    `external_id` is how the shop's own systems name the recipient, for platforms that know people by it.
+
     Or what a webhook is to say: `facts` for its placeholders, and nothing that is rendered.
     """
 
@@ -36,6 +38,7 @@ class Message:
     headers: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     channel: str = "email"
+    external_id: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -55,12 +58,12 @@ def check(message: Message, features: frozenset[str]) -> None:
         raise Refused("provider_lacks_feature", ", ".join(sorted(missing)))
 
 
-def send_key(*, trigger: str, person: str, key: str, version: str) -> str:
-    """One mail per trigger, person, run key and version, whatever code sends it and however often (goal 38).
+def send_key(*, trigger: str, person: str, key: str, version: str, stage: int = 0) -> str:
+    """One mail per trigger, person, run key, version and stage, whatever code sends it and however often (goal 38).
 
     Opaque and safe in a header, a tag, a URL and a table key, so the provider's own events can carry it back.
     """
-    occasion = f"{trigger}\x1f{person}\x1f{key}\x1f{version}"
+    occasion = "\x1f".join((trigger, person, key, version, *([str(stage)] if stage else [])))
     return f"s-{blake2b(occasion.encode(), digest_size=16).hexdigest()}"
 
 
@@ -71,6 +74,12 @@ def is_ours(key: object) -> bool:
     """Whether a platform's event that carries it is about a message of ours, sent under this key."""
     return type(key) is str and _OURS.fullmatch(key) is not None
 
+
+OWN_KEY = "own_key"
+"""The property of an event that is evidence of a message of ours, whose reports are tied together by another key."""
+
+KEY_HEADER = "X-Espial-Send-Key"
+"""The header that carries the send key where nothing else of a message does."""
 
 _NOTIFICATION = re.compile(r"n-[0-9a-f]{32}")
 

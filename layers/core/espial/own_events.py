@@ -22,7 +22,7 @@ _FIELDS = {kind: field for field, kind in events.KEY_KINDS.items()}
 
 
 class Occasion(Protocol):
-    """What a message is for: one version of one run. A `Run` is one."""
+    """What a message is for: one stage of one version of one run. A `Run` is one."""
 
     @property
     def person(self) -> str: ...
@@ -32,11 +32,15 @@ class Occasion(Protocol):
     def key(self) -> str: ...
     @property
     def version(self) -> str: ...
+    @property
+    def stage(self) -> int: ...
+    @property
+    def variant(self) -> str: ...
 
 
-def message_requested(occasion: Occasion, receipt: Receipt, *, channel: Channel) -> Recordable:
-    """A provider took the message at `receipt.at`. Limits count these."""
-    said = {"provider": receipt.provider, "provider_message_id": receipt.provider_message_id}
+def message_requested(occasion: Occasion, receipt: Receipt, *, channel: Channel, **labels: Any) -> Recordable:
+    """A provider took the message at `receipt.at`. Limits count these, by their channel and `labels`."""
+    said = {"provider": receipt.provider, "provider_message_id": receipt.provider_message_id, **labels}
     return _event(_Said(EventType.MESSAGE_REQUESTED, "sent", receipt.at, said, channel), occasion)
 
 
@@ -77,7 +81,8 @@ def identifier(occasion: Occasion, outcome: str) -> str:
 
     Its time part is that of the version, not of the moment, which a repeat after a crash would not know.
     """
-    identity = (PLATFORM, occasion.person, occasion.trigger, occasion.key, occasion.version, outcome)
+    stage = (f"stage {occasion.stage}",) if occasion.stage else ()
+    identity = (PLATFORM, occasion.person, occasion.trigger, occasion.key, occasion.version, *stage, outcome)
     return events.event_id(instant(occasion.version), "\x1f".join(identity))
 
 
@@ -96,13 +101,14 @@ class _Said(NamedTuple):
     type: EventType
     outcome: str
     at: datetime
-    properties: dict[str, str]
+    properties: dict[str, Any]
     channel: Channel = "none"
 
 
 def _event(said: _Said, occasion: Occasion) -> Recordable:
     kind, value = PersonKey.parse(occasion.person)
     about = {"trigger": occasion.trigger, "key": occasion.key, "version": occasion.version}
+    arm = {"stage": occasion.stage, "variant": occasion.variant}
     event = Event(
         event_id=identifier(occasion, said.outcome),
         type=said.type,
@@ -113,7 +119,7 @@ def _event(said: _Said, occasion: Occasion) -> Recordable:
         occurred_at=said.at,
         received_at=said.at,
         person=Person(**{_FIELDS[kind]: value}),
-        send_key=send_key(person=occasion.person, **about),
-        properties={**about, **said.properties},
+        send_key=send_key(person=occasion.person, stage=occasion.stage, **about),
+        properties={**about, **{name: value for name, value in arm.items() if value}, **said.properties},
     )
     return Recordable(event, events.encode(event), f"P#{occasion.person}")

@@ -275,6 +275,11 @@ class PersonView:
             "consent": self.consent,
         }
 
+    @property
+    def identity(self) -> str:
+        """The strongest key, as text: the same for as long as nothing stronger is known."""
+        return str(min(self.keys or (self.key,), key=lambda key: (STRENGTH[key.kind], key)))
+
     def of_type(self, kind: str) -> list[Event]:
         """The events of a type, oldest first."""
         return self._by_type.get(kind, [])

@@ -110,6 +110,10 @@ class EventStore(Protocol):
         """Every event of a campaign or journey, by id or name, in no order. Reads the whole store: for people."""
         ...
 
+    def of_trigger(self, name: str) -> Iterator[Event]:
+        """Our own events of a trigger, in no order. Reads the whole store: for people."""
+        ...
+
 
 class RawArchive(Protocol):
     """Every delivery kept whole: one compressed object per recorded batch."""
@@ -267,11 +271,17 @@ class Sender(Protocol):
 class Published(Protocol):
     """Triggers, providers and templates as `espial apply` published them; a stale copy serves when a refresh fails.
 
-    Each raises TryAgain when nothing was ever loaded and the store is away.
+    Each raises TryAgain when nothing was ever loaded and the store is away. Where a `version` is given, what was
+    published under it is meant, for those in flight; what is not to be found there any more is as it is now.
     """
 
-    def trigger(self, name: str) -> Trigger | None:
-        """None when there is no such trigger (any more)."""
+    @property
+    def version(self) -> str:
+        """What is in force, as whoever asked last was told."""
+        ...
+
+    def trigger(self, name: str, version: str = "") -> Trigger | None:
+        """None when there is no such trigger (any more). Its status is always the one in force: pausing stops all."""
         ...
 
     def triggers(self) -> Sequence[Trigger]:
@@ -282,7 +292,7 @@ class Published(Protocol):
         """A provider's settings (definitions/providers/). Raises Refused("unknown_provider")."""
         ...
 
-    def template(self, name: str) -> Mapping[str, Any]:
+    def template(self, name: str, version: str = "") -> Mapping[str, Any]:
         """A compiled template (`espial.templates.compile`). Raises Refused("unknown_template")."""
         ...
 
@@ -304,16 +314,20 @@ class People(Protocol):
         """
         ...
 
+    def meet(self, event: Event, key: PersonKey) -> PersonView:
+        """`merge`, and then the person behind the key as `load` gives it, with the event."""
+        ...
+
+
+class Members(Protocol):
+    """Who there is, and who is in which segment."""
+
     def everybody(self, part: int, after: str, limit: int) -> list[PersonKey]:
         """The next keys with a profile in one of the 16 parts, sorted, behind the key `after`. Raises TryAgain."""
         ...
 
     def place(self, key: PersonKey, segment: str, before: Membership | None, after: Membership) -> bool:
         """Note whether the person is in a segment; False if that is no longer as it was before."""
-        ...
-
-    def meet(self, event: Event, key: PersonKey) -> PersonView:
-        """`merge`, and then the person behind the key as `load` gives it, with the event."""
         ...
 
 
@@ -355,7 +369,7 @@ class Runs(Protocol):
         ...
 
     def finish(self, run: Run, state: State, *, closed_at: datetime, reason: str = "", ended_by: str = "") -> bool:
-        """End a waiting run; False when it has moved on to another version or has already ended otherwise."""
+        """End a waiting run; False when it has moved on to another version or stage, or has already ended otherwise."""
         ...
 
 

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from espial.admin import Asked, Reasons
     from espial.exports.files import ChunkQueue, ExportLedger, ExportObjects
     from espial.feeds.definition import Sink as FeedSink
     from espial.feeds.files import Sink
+    from espial.journal.table import Journal
     from espial.ledger import Ledger
     from espial.onboarding.definition import OnboardingDefinition
     from espial.ports import (
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
         EventBus,
         EventStore,
         Outside,
-        People,
         Quarantine,
         RawArchive,
         Requests,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from espial.services.deliver import Deliverer
     from espial.services.deliver_feed import Delivery
     from espial.services.enter_people import Entrance, Segments
+    from espial.services.explain import Explanation
     from espial.services.onboard_recipients import Onboarder
     from espial.services.onboarding import Accepted
     from espial.services.publish_events import Wanted
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from espial.stores.definitions_bucket import DefinitionsBucket
     from espial.stores.guarded_http import GuardedHttp
     from espial.stores.outgoing_queue import SqsOutgoingQueue
+    from espial.stores.people_table import PeopleTable
     from espial.stores.published_templates import PublishedTemplates
 
 
@@ -278,7 +281,7 @@ def published(store_bucket: str) -> PublishedTemplates:
 
 
 @cache
-def people(table: str) -> People:
+def people(table: str) -> PeopleTable:
     """Who is who and what is known of them."""
     from espial.stores.people_table import PeopleTable
 
@@ -340,6 +343,7 @@ def segments(events_table_name: str) -> Segments:
 
     return Segments(
         people=people(events_table_name),
+        members=people(events_table_name),
         walks=WalksTable(light("dynamodb"), events_table_name),
         events=events_table(events_table_name),
     )
@@ -464,6 +468,37 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
     )
 
 
+def journal(settings: ServeApiSettings) -> Callable[[Asked], Journal]:
+    """What happened to a person, as the owner's API is asked for it."""
+    from espial.services.journal import journal
+
+    def told(asked: Asked) -> Journal:
+        keys = people(settings.events_table).load(asked.person).keys
+        store, bundle = events_table(settings.events_table), definitions(settings.store_bucket).active()
+        return journal(store, keys, bundle, limit=asked.limit, messages_only=asked.messages_only)
+
+    return told
+
+
+def explanation(settings: ServeApiSettings) -> Callable[[Reasons, datetime], Explanation]:
+    """Why a trigger sent a person something or did not."""
+    from espial.services.explain import explain
+
+    def explained(asked: Reasons, now: datetime) -> Explanation:
+        return explain(
+            asked.trigger,
+            asked.person,
+            people=people(settings.events_table),
+            decisions=decisions(settings.events_table),
+            published=published(settings.store_bucket),
+            now=now,
+            key=asked.key,
+            limit=asked.limit,
+        )
+
+    return explained
+
+
 @cache
 def claims(table: str) -> Claims:
     """The right to send an occasion's message."""
@@ -553,6 +588,8 @@ def deliveries(settings: DeliverFeedSettings, *, feed: str | None, sink: str | N
             archive=S3FeedArchive(light("s3"), settings.feeds_bucket),
             clock=lambda: datetime.now(UTC),
             jitter=random.random,
+            by_day=to.collect == "day",
+            schedule=to.schedule,
         )
         for one, _ in found.feeds()
         for to in one.sinks

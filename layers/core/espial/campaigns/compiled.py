@@ -58,6 +58,11 @@ class CampaignTrigger(Trigger):
         """That of its message."""
         return self.campaign.channel
 
+    @property
+    def labels(self) -> dict[str, str | int]:
+        """With the campaign, whose messages they are."""
+        return {**super().labels, "campaign": self.campaign.name}
+
     def is_valid(self, at: datetime) -> bool:
         """Whether an instant is in its time frame."""
         return (self.valid_from is None or self.valid_from <= at) and (self.valid_to is None or at < self.valid_to)

@@ -123,7 +123,14 @@ def _sent(campaign: CampaignDefinition, message: CampaignMessage | None, known: 
         "to": _TO.get(channel, "person.external_id"),
     }
     late = WALK if campaign.mode == "scheduled" else STALE_AFTER
-    return {"wait": message.delay, "send": send, "stale_after": max(late, *patient) if patient else late}
+    quiet = message.quiet_hours.model_dump(mode="json") if message.quiet_hours else None
+    return {
+        "wait": message.delay,
+        "send": send,
+        "stale_after": max(late, *patient) if patient else late,
+        "quiet_hours": quiet,
+        "zone": campaign.zone,
+    }
 
 
 def _part(

@@ -23,10 +23,10 @@ from pydantic import (
 
 from espial.campaigns.outcomes import Outcome
 from espial.campaigns.webhook import Filled
-from espial.definitions.fields import Definition, Name
+from espial.definitions.fields import Definition, Name, Zone
 from espial.triggers import entries
-from espial.triggers.definition import Consent, EventExpression
-from espial.triggers.entries import About, Zone
+from espial.triggers.definition import Consent, EventExpression, QuietHours
+from espial.triggers.entries import About
 from espial.triggers.fields import Duration
 from espial.vocabulary import OWN_TYPES, EventType
 
@@ -185,6 +185,7 @@ class CampaignMessage(_Part):
     id: Name = "message"
     variants: Annotated[tuple[Name, ...], Field(min_length=1)]
     delay: Duration = timedelta(0)
+    quiet_hours: QuietHours | None = None
 
 
 class CampaignDefinition(Definition):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from espial import events, own_events
@@ -56,7 +56,7 @@ def reached(trigger: CampaignTrigger, run: Run, timeline: Sequence[Event], now: 
             if event.platform == PLATFORM
             and event.properties.get("trigger") == trigger.name
             and "campaign" in event.properties
-            and now - limit.within < event.occurred_at <= now
+            and now - (limit.within or timedelta(0)) < event.occurred_at <= now
         } - {run.version}
         if len(earlier) >= limit.count:
             name = f"limit:{limit.name}"

@@ -30,6 +30,8 @@ from espial.cli import (
     sink,
     templates,
     timeline,
+    travel,
+    triggers,
 )
 from espial.cli.output import complain
 from espial.cli.stack import Stack
@@ -104,6 +106,8 @@ app.command("conformance")(conformance.conformance)
 app.command("send-sample")(sample.send_sample)
 app.command("local-secrets")(secrets.local_secrets)
 app.command("simulate-platform")(simulate.simulate_platform)
+app.command("simulate")(travel.simulate)
+app.add_typer(triggers.app, name="triggers")
 app.add_typer(exports.app, name="exports")
 app.add_typer(feeds.app, name="feeds")
 app.command("cdp-load")(cdp.cdp_load)

@@ -17,6 +17,7 @@ from espial.events import BY_RULE, PersonKey
 from espial.machine import Verdict, rescore
 from espial.message_state import MessageState, message_states
 from espial.ports import Decided, Stored
+from espial.services import explain as reasons
 from espial.services.timeline import timeline
 from espial.stores.conflicts import Others
 from espial.triggers.decision import Rule
@@ -88,27 +89,52 @@ def explain(
     ctx: typer.Context,
     person: Annotated[str, typer.Argument(metavar="PERSON", help="As for `events --person`.")],
     trigger: Annotated[str, typer.Argument(metavar="TRIGGER", help="The trigger's name.")],
+    *,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Only of this cart, or whatever it is about.")] = None,
     limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
     """Show why a trigger sent a message, or did not.
 
-    Every decision about the person, with each rule, what it found and its verdict.
+    Every decision about the person, what would be decided now, and which of the last events began a run or why not:
+    each rule, what it found and its verdict.
     """
     stack: Stack = ctx.obj
-    store = stores.decisions(stack)
-    found = [
-        decided
-        for key in stores.keys_of(stack, _key(person))
-        for decided in store.of_person(str(key), trigger=trigger, limit=limit)
-    ]
-    found.sort(key=lambda decided: decided.decided_at)
+    found = reasons.explain(
+        trigger,
+        _key(person),
+        people=stores.people(stack),
+        decisions=stores.decisions(stack),
+        published=stores.published(stack),
+        now=datetime.now(UTC),
+        key=key,
+        limit=limit,
+    )
     if as_json:
-        dump([_decision(decided) for decided in found[-limit:]])
-    elif not found:
+        dump(list(found.plain()))
+        return
+    if not found.decided:
         say(f"{trigger} has decided nothing about {person}")
-    for decided in [] if as_json else found[-limit:]:
+    for decided in found.decided:
         _tell(decided)
+    _tell_now(found)
+
+
+def _tell_now(found: reasons.Explanation) -> None:
+    """What would be decided now, and what the last events began."""
+    if found.decided and not found.in_force:
+        say(f"{found.trigger} is not in force any more")
+    for judged in found.runs:
+        run, decision = judged.run, judged.decision
+        until = f" until {_instant(decision.until)}" if decision.until else ""
+        out.print(f"now  {decision.outcome}{until}: {plain(decision.reason)}", style="bold")
+        say(f"  key {plain(run.key)}, stage {run.stage + 1}, due {_instant(run.due_at)}, after event {run.version}")
+        _rules(decision.rules)
+    for start in found.beginnings:
+        event, verdict = start.event, "begins a run" if start.begins else "begins no run"
+        out.print(f"{_instant(event.occurred_at)}  {event.type.value} {verdict}", style="bold")
+        say(f"  event {event.event_id}")
+        _rules(start.rules)
 
 
 def _key(person: str) -> PersonKey:
@@ -183,7 +209,11 @@ def _tell(decided: Decided) -> None:
     until = f" until {_instant(decision.until)}" if decision.until else ""
     out.print(f"{_instant(decided.decided_at)}  {decision.outcome}{until}: {plain(decision.reason)}", style="bold")
     say(f"  {decided.trigger}, key {plain(decided.key)}, after event {decided.version}")
-    rows = [("yes" if rule.verdict else "NO", rule.name, _found(rule)) for rule in decision.rules]
+    _rules(decision.rules)
+
+
+def _rules(rules: Iterable[Rule]) -> None:
+    rows = [("yes" if rule.verdict else "NO", rule.name, _found(rule)) for rule in rules]
     if rows:
         table(("holds", "rule", "found"), rows, whole=2)
 
@@ -191,24 +221,6 @@ def _tell(decided: Decided) -> None:
 def _found(rule: Rule) -> str:
     value = "nothing" if rule.value is None else str(rule.value)
     return f"{value} ({rule.detail})" if rule.detail else value
-
-
-def _decision(decided: Decided) -> dict[str, Any]:
-    decision = decided.decision
-    return {
-        "id": decided.id,
-        "decided_at": decided.decided_at.isoformat(),
-        "trigger": decided.trigger,
-        "key": decided.key,
-        "version": decided.version,
-        "outcome": decision.outcome,
-        "reason": decision.reason,
-        "until": decision.until.isoformat() if decision.until else None,
-        "rules": [
-            {"name": rule.name, "value": rule.value, "verdict": rule.verdict, "detail": rule.detail}
-            for rule in decision.rules
-        ],
-    }
 
 
 def _instant(at: datetime) -> str:

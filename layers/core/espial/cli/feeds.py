@@ -17,7 +17,8 @@ from espial.errors import TryAgain
 from espial.feeds.checking import Layouts, Present, check, folder
 from espial.feeds.definition import FeedDefinition, Sink
 from espial.feeds.files import MANIFEST, Batch, FeedBook, FeedFile
-from espial.services.deliver_feed import DATA, placed, steps_from
+from espial.feeds.parcels import DATA, steps_from
+from espial.services.deliver_feed import placed
 
 app = typer.Typer(
     help="Files for CDPs: what was written, how far each sink is, checking and sending again.", no_args_is_help=True
@@ -244,12 +245,16 @@ def _facts(stack: Stack, feed: FeedDefinition) -> dict[str, Any]:
 
 def _sink_facts(book: FeedBook, feed: str, sink: Sink) -> dict[str, Any]:
     at = book.delivered(feed, sink.name)
-    steps = steps_from(at, book, lambda file: file.kind == DATA or sink.kind == "bucket")
+    by_day = sink.collect == "day"
+    steps = steps_from(at, book, lambda file: file.kind == DATA or sink.kind == "bucket", by_day=by_day)
+    ready = [step.ready for step in steps if step.parcel]
+    due = sink.schedule.first(ready[0]) if sink.schedule and ready else None
     return {
         "sink": at.sink,
         "kind": sink.kind,
         "batch": at.batch,
-        "lacks": sum(1 for step in steps if step.file),
+        "lacks": len(ready),
+        "due": due and due.isoformat(),
         "failures": at.failures,
         "reason": at.reason or None,
         "failed_at": at.failed_at and at.failed_at.isoformat(),
@@ -268,7 +273,7 @@ def _feed_line(facts: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sink_line(feed: str, sink: dict[str, Any]) -> tuple[str, ...]:
-    state = "has all" if not sink["lacks"] else "is getting on"
+    state = "has all" if not sink["lacks"] else f"from {sink['due'][:16]}" if sink["due"] else "is getting on"
     if sink["failures"]:
         again = (sink["again_at"] or "")[11:16]
         state = f"failed {sink['failures']:,} times, again at {again}: {sink['reason']}"

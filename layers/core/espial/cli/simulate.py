@@ -23,7 +23,11 @@ from espial.cli.simulators.platform import Platform
 from espial.cli.simulators.server import Server, Simulation
 
 BRAZE = "braze"
-Simulated = StrEnum("Simulated", {name.upper(): name for name in (BRAZE, *simulated.NAMES)})  # type: ignore[misc]
+SENDING = {f"{name}-messages" if name == BRAZE else name: name for name in simulated.NAMES}
+"""Platforms to send by, as they are asked for -> module. Braze has a whole workspace to onboard into beside that."""
+Simulated = StrEnum(  # type: ignore[misc]
+    "Simulated", {name.upper().replace("-", "_"): name for name in (BRAZE, *SENDING)}
+)
 """The platforms that can be simulated."""
 
 
@@ -44,7 +48,7 @@ def simulate_platform(
     `/_simulator/messages` shows what it was told to send, `/_simulator/users` whom Braze knows.
     """
     if platform != BRAZE:
-        listen(port, _sending(platform, key, for_, seed, faults), platform)
+        listen(port, _sending(SENDING[platform], key, for_, seed, faults), platform)
         return
     braze = Braze(other_secret(ONBOARDING, for_) if for_ else key, time.time, seed=seed, rate_limit=rate_limit)
     braze.trouble(_faults(faults, FAULTS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -14,7 +15,9 @@ from espial.cli.stack import Failed, Stack
 from espial.events import PersonKey
 from espial.feeds.published import Feeds
 from espial.notifications.definition import DestinationDefinition, readable
+from espial.ports import Published
 from espial.services.replay_quarantine import WaysBack
+from espial.simulation.memory import MemoryPublished
 from espial.stores.aws_http import AwsClient
 from espial.stores.bus import EventBridgeBus
 from espial.stores.conflicts import ConflictsTable
@@ -32,6 +35,7 @@ from espial.stores.onboarding_queue import SqsOnboardingQueue
 from espial.stores.outgoing_queue import SqsOutgoingQueue
 from espial.stores.past_events import PastEvents
 from espial.stores.people_table import DecisionsTable, PeopleTable
+from espial.stores.published_templates import PublishedTemplates
 from espial.stores.quarantine import S3Quarantine
 from espial.stores.recipients_table import RecipientsTable
 from espial.stores.sigv4 import Credentials
@@ -52,7 +56,17 @@ def walks(stack: Stack) -> WalksTable:
 
 def keys_of(stack: Stack, key: PersonKey) -> tuple[PersonKey, ...]:
     """Every key of the person that `key` names, `key` first."""
-    return PeopleTable(stack.client("dynamodb"), stack.events_table).load(key).keys or (key,)
+    return people(stack).load(key).keys or (key,)
+
+
+def people(stack: Stack) -> PeopleTable:
+    return PeopleTable(stack.client("dynamodb"), stack.events_table)
+
+
+def published(stack: Stack) -> Published:
+    """The triggers in force, and those of earlier versions; none where nothing was applied yet."""
+    bucket = definitions(stack)
+    return PublishedTemplates(bucket, time.monotonic) if bucket.active() else MemoryPublished([], {}, {})
 
 
 def decisions(stack: Stack) -> DecisionsTable:

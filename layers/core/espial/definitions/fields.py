@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -38,10 +39,21 @@ def https_url(value: str) -> str:
     return value
 
 
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # not there, no name at all, or a folder of zones
+        raise ValueError(f"no time zone {value!r}: one such as UTC or Europe/London is expected") from None
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
 SecretReference = Annotated[
     str, AfterValidator(_reference), WithJsonSchema({"type": "string", "pattern": f"^{REFERENCE.pattern}$"})
 ]
+
+
+Zone = Annotated[str, AfterValidator(_zone), Field(description="IANA time zone, such as Europe/London.")]
 
 
 class Definition(BaseModel):

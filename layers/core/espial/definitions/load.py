@@ -18,11 +18,12 @@ from espial.definitions.models import ConnectionDefinition, ProviderDefinition
 from espial.definitions.problems import meant, problems_of
 from espial.definitions.reading import Document
 from espial.errors import InvalidDefinition
-from espial.feeds.definition import FeedDefinition, LayoutDefinition, built_in
+from espial.feeds.definition import LONGEST_ROTATION, FeedDefinition, LayoutDefinition, built_in
 from espial.notifications.definition import DestinationDefinition, rivals
 from espial.onboarding.definition import OnboardingDefinition
 from espial.own_events import PLATFORM as OURS
 from espial.templates.compile import compile_template
+from espial.triggers import durations
 from espial.triggers.definition import Trigger
 
 MODELS: Mapping[str, type[BaseModel]] = {
@@ -213,23 +214,7 @@ class _Loading:
         templates = [path.name for path in (self.root / "templates").glob("*") if not _ignored(path)]
         providers = [name for kind, name in self.documents if kind == "providers"]
         for name, trigger in definitions.triggers.items():
-            document = self.documents["triggers", name]
-            if name in self.overdue:
-                self.problems.append(document.problem(("entry", "schedule", "at"), "is past: nobody would enter"))
-            for noun, value, known in (
-                ("template", trigger.send.template, templates),
-                ("provider", trigger.send.provider, providers),
-            ):
-                if value not in known:
-                    what = f"no {noun} named {value!r}{meant(value, known)}"
-                    self.problems.append(document.problem(("send", noun), what))
-            provider = definitions.providers.get(trigger.send.provider)
-            if provider is not None and provider.channel != trigger.channel:
-                what = f"provider {provider.name} sends {provider.channel}, and this trigger is of {trigger.channel}"
-                self.problems.append(document.problem(("send", "provider"), what))
-            template = definitions.templates.get(trigger.send.template)
-            if template is not None and template["category"] == "marketing":
-                self._check_marketing(document, trigger, provider)
+            self._check_trigger(self.documents["triggers", name], trigger, definitions, templates, providers)
         self._check_series(definitions)
         self._check_campaigns(definitions)
         for name, feed in definitions.feeds.items():
@@ -239,6 +224,29 @@ class _Loading:
             file = self.root / "destinations" / f"{other}.yaml"
             what = f"{file} tells of {shared} for the same profile already; write `several: true` if both shall"
             self.problems.append(self.documents["destinations", name].problem(("on",), what))
+
+    def _check_trigger(
+        self,
+        document: Document,
+        trigger: Trigger,
+        definitions: Definitions,
+        templates: Collection[str],
+        providers: Collection[str],
+    ) -> None:
+        if trigger.name in self.overdue:
+            self.problems.append(document.problem(("entry", "schedule", "at"), "is past: nobody would enter"))
+        named = [(at, "template", value, templates) for at, value in trigger.templates.items()]
+        for at, noun, value, known in (*named, (("send", "provider"), "provider", trigger.send.provider, providers)):
+            if value not in known:
+                what = f"no {noun} named {value!r}{meant(value, known)}"
+                self.problems.append(document.problem(at, what))
+        provider = definitions.providers.get(trigger.send.provider)
+        if provider is not None and provider.channel != trigger.channel:
+            what = f"provider {provider.name} sends {provider.channel}, and this trigger is of {trigger.channel}"
+            self.problems.append(document.problem(("send", "provider"), what))
+        for used in sorted(set(trigger.templates.values())):
+            if definitions.templates.get(used, {}).get("category") == "marketing":
+                self._check_marketing(document, trigger, used, provider)
 
     def _check_destinations(self, definitions: Definitions, providers: list[str]) -> None:
         """The connections that it names must exist, and its provider, which must send e-mail."""
@@ -300,6 +308,13 @@ class _Loading:
         if "event" in of and len(feed.layouts) > 1:
             what = f"{of['event']!r} has every event as it is: give it a feed of its own"
             self.problems.append(document.problem(("layouts",), what))
+        if feed.rotate.after > LONGEST_ROTATION:
+            what = f"at most {durations.text(LONGEST_ROTATION)}: what is in no file is forgotten after 24 hours"
+            self.problems.append(document.problem(("rotate", "after"), what))
+        for number, sink in enumerate(feed.sinks):
+            if sink.collect and (not {*of} <= {"event"} or feed.format == "parquet"):
+                what = "a day in one file is for an event log of lines: `layouts: [event_log]`, and not Parquet"
+                self.problems.append(document.problem(("sinks", number, "collect"), what))
         self._check_accounts(document, feed, definitions)
         self._check_connections(document, ("connections", "systems", "business_units", "sends"), feed)
 
@@ -324,9 +339,11 @@ class _Loading:
                 what = f"{', '.join(map(repr, names))} are of one account: give them one name"
                 self.problems.append(document.problem(("systems",), what))
 
-    def _check_marketing(self, document: Document, trigger: Trigger, provider: ProviderDefinition | None) -> None:
+    def _check_marketing(
+        self, document: Document, trigger: Trigger, used: str, provider: ProviderDefinition | None
+    ) -> None:
         """Marketing mail without consent, or without a way out, must not wait for the first recipient to be noticed."""
-        template = f"template {trigger.send.template} is marketing"
+        template = f"template {used} is marketing"
         if trigger.consent is None:
             what = f"is missing: {template}, so name what people agreed to, or make the template transactional"
             self.problems.append(document.problem(("consent",), what))

@@ -39,18 +39,25 @@ class _Group(NamedTuple):
     layout: str
     system: str
     kind: str
-    corrects: str
+    day: str
+    """That a correction file or an event log belongs to."""
 
 
 class Assembly:
-    """The rows of one batch."""
+    """The rows of one batch. `open_day` is the first whose event log is not finished."""
 
     def __init__(
-        self, feed: FeedDefinition, layouts: Mapping[str, LayoutDefinition], batch: int, closed_at: datetime
+        self,
+        feed: FeedDefinition,
+        layouts: Mapping[str, LayoutDefinition],
+        batch: int,
+        closed_at: datetime,
+        open_day: str = "",
     ) -> None:
         self._feed = feed
         self._batch = batch
         self._closed_at = closed_at
+        self._open_day = open_day
         self._late_before = closed_at - feed.late_after
         chosen = [layouts[name] for name in feed.layouts]
         truncate = feed.over_length == "truncate"
@@ -114,8 +121,12 @@ class Assembly:
 
     def _put(self, maker: RowMaker, event: Event, facts: Facts, values: Values) -> None:
         at = event.occurred_at
-        corrects = f"{at.astimezone(UTC):%Y-%m-%d}" if at < self._late_before else ""
-        self._rows[maker.layout.name, facts.system, DATA, corrects].append((event.event_id, at, tuple(values)))
+        if maker.layout.of == "event":
+            # A finished day's log may be gone already: what comes later is in the next one.
+            day = min(max(_day(event.received_at), self._open_day), _day(self._closed_at))
+        else:
+            day = _day(at) if at < self._late_before else ""
+        self._rows[maker.layout.name, facts.system, DATA, day].append((event.event_id, at, tuple(values)))
 
     def _refused(self, kind: str, maker: RowMaker, event: Event, facts: Facts, values: Values) -> None:
         self._rows[maker.layout.name, facts.system, kind, ""].append((event.event_id, event.occurred_at, tuple(values)))
@@ -138,14 +149,10 @@ class Assembly:
         system = _slug(group.system)
         name = f"{layout.name}/{system}" + ("" if is_data else f"/{group.kind}")
         sequence = series[name] = series.get(name, 0) + 1
-        parts = [
-            layout.name,
-            _slug(group.system),
-            *(["correction", group.corrects.replace("-", "")] * bool(group.corrects)),
-        ]
-        at = f"{self._closed_at:%Y%m%d%H%M%S}"
-        if layout.of == "event":
-            parts, at = [system, "events"], group.corrects.replace("-", "") or at[:8]
+        day, at, is_log = group.day.replace("-", ""), f"{self._closed_at:%Y%m%d%H%M%S}", layout.of == "event"
+        parts = [layout.name, system, *(["correction", day] * bool(day))]
+        if is_log:
+            parts, at = [system, "events"], day or at[:8]
         stem = "_".join([*parts, at, f"{sequence:04}"])
         file = FeedFile(
             feed=self._feed.name,
@@ -167,13 +174,18 @@ class Assembly:
             first=min(map(_AT, rows)),
             last=max(map(_AT, rows)),
             created_at=self._closed_at,
-            corrects=group.corrects,
+            corrects="" if is_log else group.day,
+            day=group.day if is_log else "",
         )
         return file, content
 
 
 def _rank(layout: LayoutDefinition) -> int:
     return _RANKS.index(layout.of) if layout.of in _RANKS else len(_RANKS) - 1
+
+
+def _day(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d}"
 
 
 def _slug(system: str) -> str:

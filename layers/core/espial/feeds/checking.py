@@ -163,7 +163,8 @@ def gaps(files: Iterable[FeedFile]) -> Iterator[Finding]:
     """Numbers that are missing from a series between its first and last, or that two files bear."""
     by_series: defaultdict[tuple[str, str], defaultdict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for file in files:
-        by_series[file.feed, file.series][file.sequence].add(file.name)
+        for number in file.pieces or (file.sequence,):
+            by_series[file.feed, file.series][number].add(file.name)
     for (feed, series), numbers in sorted(by_series.items()):
         for start, end in _missing(sorted(numbers)):
             which = f"number {start}" if start == end else f"numbers {start} to {end}"

@@ -31,10 +31,14 @@ from pydantic import (
 from espial.definitions.fields import Definition, Name, SecretReference, https_url
 from espial.feeds import paths
 from espial.feeds.dispositions import DISPOSITIONS
+from espial.feeds.schedule import Schedule
 from espial.triggers.fields import Duration
 from espial.vocabulary import EventType
 
 HOST = r"[A-Za-z0-9.:-]{1,253}"
+LONGEST_ROTATION = timedelta(hours=12)
+"""What is in no file yet lies in the table's stream, which forgets after 24 hours."""
+
 BUILT_IN = Path(__file__).parent / "layouts"
 
 Record = Literal[
@@ -133,7 +137,16 @@ class Rotation(_Model):
     after: Duration = timedelta(minutes=5)
 
 
-class BucketSink(_Model):
+class _Sink(_Model):
+    """What every sink may say."""
+
+    schedule: Schedule | None = Field(default=None, description="When it is given files; default: as they are closed.")
+    collect: Literal["day"] | None = Field(
+        default=None, description="`day`: an event log in one file a day (UTC), when the day is over."
+    )
+
+
+class BucketSink(_Sink):
     """A folder of the feeds bucket."""
 
     kind: Literal["bucket"]
@@ -143,7 +156,7 @@ class BucketSink(_Model):
     )
 
 
-class SftpSink(_Model):
+class SftpSink(_Sink):
     """A directory of an SFTP server."""
 
     kind: Literal["sftp"]
@@ -176,7 +189,7 @@ def _certificate(value: str) -> str:
     return value
 
 
-class FtpSink(_Model):
+class FtpSink(_Sink):
     """A directory of an FTP server, over TLS unless `tls: none` is written out."""
 
     kind: Literal["ftp"]
@@ -202,7 +215,7 @@ class FtpSink(_Model):
         return self
 
 
-class HttpSink(_Model):
+class HttpSink(_Sink):
     """An address that takes each file by PUT or POST."""
 
     kind: Literal["http"]

@@ -34,6 +34,8 @@ class FeedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     columns      of the file, in order; `key` are those that make a row unique.
     rows, size, sha256   of the file as it is; `first` and `last` are its events' times.
     corrects     the day (UTC, `YYYY-MM-DD`) that a correction file belongs to, or "".
+    day          of an event log: the day (UTC) whose events it has.
+    pieces       of a day's log in one file: the numbers in the series of those that it was joined from.
     """
 
     feed: str
@@ -56,6 +58,8 @@ class FeedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last: datetime
     created_at: datetime
     corrects: str = ""
+    day: str = ""
+    pieces: tuple[int, ...] = ()
 
     def manifest(self) -> bytes:
         """The manifest's bytes: the same for the same file, whenever they are asked for."""
@@ -69,6 +73,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     files      in the order in which sinks get them.
     counts     outcome -> events: `fed`, `ignored`, `waiting`, `unmatched`, `rejected` …
     gap        the stream had forgotten something before this batch could read it.
+    open_day   of an event log: later batches have nothing of a day before this one.
     """
 
     feed: str
@@ -79,13 +84,14 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     positions: dict[str, str]
     counts: dict[str, int] = {}
     gap: bool = False
+    open_day: str = ""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How far a feed is, and the right to go on, which `holder` proves.
 
     `number` is that of the last batch (0: none yet); `series` -> the last sequence; `closed_at` when it was closed;
-    `due_from` from when on responses may be overdue.
+    `due_from` from when on responses may be overdue; `open_day` is the last batch's.
     """
 
     feed: str
@@ -95,6 +101,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     series: dict[str, int] = {}
     closed_at: datetime | None = None
     due_from: datetime | None = None
+    open_day: str = ""
 
 
 class Page(NamedTuple):
@@ -202,6 +209,9 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `failures` in a row, the last for `reason` at `failed_at`; it is tried again from `again_at` on. Until `busy_until`
     somebody is at it.
+
+    A sink that gets a day's log in one file has all of the days before `day`, and the first `files` files of that one;
+    whatever lies in batches up to `batch` is there.
     """
 
     feed: str
@@ -213,6 +223,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failed_at: datetime | None = None
     again_at: datetime | None = None
     busy_until: datetime | None = None
+    day: str = ""
 
 
 class FeedArchive(Protocol):

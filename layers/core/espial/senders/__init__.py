@@ -27,6 +27,10 @@ NAMES = tuple(sorted(path.stem for path in Path(__path__[0]).glob("*.py") if not
 """Every kind of sender, by module name: the `sender` of a file under definitions/providers/."""
 
 
+EVERYTHING = frozenset({"headers", "tags", "reply_to", "also_to"})
+"""All features that an e-mail may need."""
+
+
 class Ways(NamedTuple):
     """The ways out that a sender may take; each uses what it needs.
 
@@ -65,7 +69,7 @@ OpenSender = Callable[[str, Mapping[str, Any], Ways], Sender]
 class Kind(NamedTuple):
     """What a sender's module says of itself.
 
-    secrets   the names under which a provider has to give references to secrets
+    secrets   the names under which a provider has to give references to secrets; `optional` are those that it may
     settings  the model of its settings
     """
 
@@ -74,6 +78,7 @@ class Kind(NamedTuple):
     secrets: tuple[str, ...] = ()
     settings: type[Settings] = Settings
     channel: Literal["email", "sms", "any"] = "email"
+    optional: tuple[str, ...] = ()
 
 
 @cache
@@ -89,8 +94,9 @@ def problem(kind: Kind, secrets: Mapping[str, str], settings: Mapping[str, Any])
     """What is wrong with a provider's `secrets` or `settings`, opening with the field to blame; "" if nothing is."""
     if missing := [name for name in kind.secrets if name not in secrets]:
         return f"secrets: {missing[0]} is missing: name where the platform's {missing[0]} is kept"
-    if strange := [name for name in secrets if name not in kind.secrets]:
-        return f"secrets.{strange[0]}: {kind.title} has no such secret, only {', '.join(kind.secrets) or 'none at all'}"
+    allowed = (*kind.secrets, *kind.optional)
+    if strange := [name for name in secrets if name not in allowed]:
+        return f"secrets.{strange[0]}: {kind.title} has no such secret (known: {', '.join(allowed) or 'none'})"
     try:
         kind.settings.model_validate(settings)
     except ValidationError as exc:

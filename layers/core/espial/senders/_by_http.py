@@ -6,7 +6,9 @@ error codes mean what. Whatever it leaves unsaid is read from the status.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,13 +17,10 @@ import orjson
 from espial.answers import Answer, wait, wait_for_reset
 from espial.errors import AnswerLost, OutcomeUnknown, Refused, TryAgain
 from espial.messages import Message, Receipt
-from espial.senders import ApiSettings, Ways
+from espial.senders import EVERYTHING, ApiSettings, Ways
 
 SECONDS = 10.0
 """For connecting, for each step of the handshake and for the whole answer."""
-
-EVERYTHING = frozenset({"headers", "tags", "reply_to", "also_to"})
-"""All features that an e-mail may need."""
 
 BUSY = frozenset({408, 425, 429})
 """The message was surely not taken, and may be later."""
@@ -55,6 +54,7 @@ class HttpSender(ABC):
     key_header the header of the idempotency key, where the platform takes one
     codes      the platform's own error code (see `code`) -> the reason of a refusal, or after how many seconds the
                message, which was not taken, may be offered again
+    taken_before  codes by which the platform says that it took a message under this key before
     not_taken  statuses from 500 on by which the platform says that it did not take the message
     """
 
@@ -65,6 +65,7 @@ class HttpSender(ABC):
     key_header: ClassVar[str] = ""
     settings_model: ClassVar[type[ApiSettings]] = ApiSettings
     codes: ClassVar[Mapping[str, str | float]] = {}
+    taken_before: ClassVar[frozenset[str]] = frozenset()
     not_taken: ClassVar[frozenset[int]] = frozenset()
 
     def __init__(self, name: str, provider: Mapping[str, Any], ways: Ways) -> None:
@@ -110,6 +111,8 @@ class HttpSender(ABC):
         except AnswerLost as exc:
             raise OutcomeUnknown(f"{idempotency_key}: {exc}") from exc
         known = self.taken(answer) if 200 <= answer.status < 300 and not answer.is_cut else None
+        if known is None and self.code(answer) in self.taken_before:
+            known = ""
         if known is None:
             raise self.explained(answer, idempotency_key)
         return Receipt(provider=self.name, provider_message_id=known, at=self._ways.clock())
@@ -155,6 +158,19 @@ def inside(answer: Answer, *path: str | int) -> Any:
 def as_json(facts: Mapping[str, Any]) -> bytes:
     """A body without what is empty, one level deep."""
     return orjson.dumps({name: fact for name, fact in facts.items() if fact not in (None, "", [], {})})
+
+
+_QUOTED = re.compile(r"[\"(),.:;<>@\[\\\]]+")
+
+
+def unquoted(name: str) -> str:
+    """A display name without the signs for which it would have to stand in quotes."""
+    return " ".join(_QUOTED.sub(" ", name).split())
+
+
+def basic(user: str, password: str) -> str:
+    """Basic credentials."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}

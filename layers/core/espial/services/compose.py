@@ -42,7 +42,7 @@ def compose(
             raise Refused("no_unsubscribe_url", provider["name"])
         headers = one_click(unsubscribe)
     rendered = render(template, {**more, **context(run, view, unsubscribe_url=unsubscribe, now=now)})
-    tags = {"trigger": run.trigger, "template": template["name"]}
+    tags = {"trigger": run.trigger, "template": template["name"], **({"variant": run.variant} if run.variant else {})}
     if channel == "sms":
         text = rendered.text.strip()
         return Message(
@@ -59,6 +59,7 @@ def compose(
         send_key=key,
         headers=headers,
         tags=tags,
+        external_id=view.external_id or "",
     )
 
 

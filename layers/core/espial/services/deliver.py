@@ -12,6 +12,9 @@ Steps, and what a crash right after each one leaves for the next delivery of the
  8 message_requested event      as 7; its id is computed too
  9 end the run                  done
 
+Before another stage, 9 makes the next one's timer and then moves the run: a crash between leaves a timer too many,
+which finds the run where it was.
+
 What is refused goes the same way: claimed, marked refused, then the message_skipped event, the decision, the end of
 the run. What is skipped takes no claim, but looks at it first, so that a mail that went out, or may be on its way, is
 never booked as skipped because of what happened since. Nobody can claim after that look and still send: step 5 sees
@@ -36,7 +39,7 @@ from espial.campaigns.compiled import CampaignTrigger
 from espial.campaigns.facts import facts
 from espial.errors import OutcomeUnknown, Refused, Suppressed, TryAgain
 from espial.events import PersonKey
-from espial.messages import Message, Receipt, check, send_key
+from espial.messages import OWN_KEY, Message, Receipt, check, send_key
 from espial.messages import recipient as destined
 from espial.people import PersonView
 from espial.ports import (
@@ -57,9 +60,9 @@ from espial.ports import (
 )
 from espial.services.compose import compose, unrendered
 from espial.services.recorder import record_own
-from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, recipient
+from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, next_stage, recipient
 from espial.triggers.definition import Trigger
-from espial.triggers.run import Run
+from espial.triggers.run import Run, State
 from espial.vocabulary import EventType
 
 LEASE = timedelta(minutes=2)
@@ -98,23 +101,35 @@ EVIDENCE = frozenset(
 """What a provider only reports of a message it took."""
 
 
+FINAL = frozenset({"superseded"})
+"""Reasons to skip that hold for the stages to come too."""
+
+
 class Occasion(NamedTuple):
-    """What one mail is for: a SendQueue message without its time."""
+    """What one mail is for: a SendQueue message without its time. `variant` follows from the person."""
 
     person: str
     trigger: str
     key: str
     version: str
+    stage: int = 0
+    variant: str = ""
 
     @classmethod
     def of(cls, run: Run) -> Occasion:
         """What the run would send now."""
-        return cls(run.person, run.trigger, run.key, run.version)
+        return cls(run.person, run.trigger, run.key, run.version, run.stage, run.variant)
+
+    @classmethod
+    def asked(cls, request: Mapping[str, Any]) -> Occasion:
+        """What a SendQueue message is about."""
+        later = request.get("stage", 0), request.get("variant", "")  # left out by what was on its way when they came
+        return cls(request["person"], request["trigger"], request["key"], request["version"], *later)
 
     @property
     def send_key(self) -> str:
         """The key under which it is sent once."""
-        return send_key(trigger=self.trigger, person=self.person, key=self.key, version=self.version)
+        return send_key(trigger=self.trigger, person=self.person, key=self.key, version=self.version, stage=self.stage)
 
 
 What = Literal["sent", "awarded", "skipped", "waiting", "nothing"]
@@ -154,7 +169,7 @@ class Deliverer:
         `unsent`, where it is there, is the attempt whose claim was taken and surely not used.
         Raises TryAgain when a store is away; the queue delivers the message again then.
         """
-        asked = Occasion(request["person"], request["trigger"], request["key"], request["version"])
+        asked = Occasion.asked(request)
         if "unsent" in request:
             self.claims.release(Claim(asked.person, asked.send_key, int(request["unsent"])))
         trigger = self.published.trigger(asked.trigger)
@@ -162,6 +177,8 @@ class Deliverer:
             return self._orphaned(asked)
         view = self.people.load(PersonKey.parse(asked.person))
         run = _run_in(view, asked)
+        if run is not None:  # whoever is in flight stays under what it began with
+            trigger = self.published.trigger(asked.trigger, run.definitions) or trigger
         current = Occasion.of(run) if run is not None else None
         earlier = self._resumed(asked, trigger) if current != asked else None
         if run is None or current is None:
@@ -173,7 +190,7 @@ class Deliverer:
         """The trigger was removed: what waits is skipped, unless a mail may be on its way already."""
         run = self.runs.get(asked.person, asked.trigger, asked.key)
         if run is not None and run.state == "waiting" and self._standing(Occasion.of(run)) is None:
-            return self._skipped(Occasion.of(run), Decision("skip", "trigger_removed"), self.clock())
+            return self._skipped(Occasion.of(run), None, Decision("skip", "trigger_removed"), self.clock())
         return Outcome("nothing", "trigger_removed", asked.trigger)
 
     def _resumed(self, occasion: Occasion, trigger: Trigger) -> Outcome | None:
@@ -217,7 +234,7 @@ class Deliverer:
         """The campaign has no message: this is all."""
         occasion = Occasion.of(run)
         if over := happened.reached(trigger, run, view.events, now):
-            return self._skipped(occasion, over, now)
+            return self._skipped(occasion, trigger, over, now)
         self._award(trigger, run, view, now)
         self.decisions.record(occasion.person, decision, run, now=now)
         self.runs.finish(run, "sent", closed_at=now, reason="awarded")
@@ -226,10 +243,12 @@ class Deliverer:
     def _not_sent(self, trigger: Trigger, run: Run, view: PersonView, decision: Decision, now: datetime) -> Outcome:
         occasion = Occasion.of(run)
         if decision.outcome == "skip":
-            return self._skipped(occasion, decision, now, exit_of(trigger, run, view))
+            return self._skipped(occasion, trigger, decision, now, exit_of(trigger, run, view))
         if decision.until is not None:
             waiting = self._later(occasion, decision.reason, decision.until)
-            self.runs.put(replace(run, timer_at=decision.until), run)
+            # what quiet hours put off is due when they are over: it is not late, and the next stage keeps its distance
+            due_at = decision.until if decision.reason == "quiet_hours" else run.due_at
+            self.runs.put(replace(run, due_at=due_at, timer_at=decision.until), run)
             return waiting
         return Outcome("nothing", decision.reason, occasion.trigger)
 
@@ -244,7 +263,8 @@ class Deliverer:
         known = facts(trigger, run, view, key=key, now=now) if isinstance(trigger, CampaignTrigger) else {}
         if share and share.template is None:
             return sender, unrendered(run, to, key=key, channel=channel, facts=known)
-        compiled = self.published.template((share and share.template) or trigger.send.template)
+        own = trigger.template(run.stage, guest=view.external_id is None, variant=run.variant)
+        compiled = self.published.template((share and share.template) or own, run.definitions)
         mail = compose(
             run, view, to, key=key, provider=settings, template=compiled, now=now, channel=channel, more=known
         )
@@ -256,7 +276,7 @@ class Deliverer:
         standing = self.claims.claim(occasion.person, occasion.send_key, now=self.clock(), lease=LEASE)
         if not isinstance(standing, Claim):
             return self._resume(occasion, trigger, standing)
-        return self._refused(occasion, standing, refusal)
+        return self._refused(occasion, trigger, standing, refusal)
 
     # -- under the claim
 
@@ -282,7 +302,7 @@ class Deliverer:
             if isinstance(exc, Suppressed):
                 made = happened.suppressed(occasion, mail, exc.reason, channel=trigger.channel, at=self.clock())
                 record_own(self.events, made)
-            return self._refused(occasion, claim, exc)
+            return self._refused(occasion, trigger, claim, exc)
         except TryAgain as exc:
             return self._unsent(occasion, claim, "provider_busy", self.clock() + timedelta(seconds=exc.after))
         except OutcomeUnknown:
@@ -308,7 +328,7 @@ class Deliverer:
                 receipt = Receipt(provider=provider, provider_message_id=message_id, at=at)
                 return self._sent(occasion, trigger, receipt, self._run(occasion))
             case AlreadyRefused(reason):
-                return self._skipped(occasion, Decision("skip", reason), self.clock())
+                return self._skipped(occasion, trigger, Decision("skip", reason), self.clock())
             case InProgress(until):
                 return self._later(occasion, "in_progress", until)
             case Unsettled():
@@ -336,7 +356,7 @@ class Deliverer:
             self.claims.release(unsettled.claim)
             return self._later(occasion, "sending_again", now)
         self.claims.refused(unsettled.claim, "outcome_unknown")
-        return self._skipped(occasion, Decision("skip", "outcome_unknown"), now)
+        return self._skipped(occasion, trigger, Decision("skip", "outcome_unknown"), now)
 
     def _takes_a_key_once(self, trigger: Trigger, view: PersonView, occasion: Occasion) -> bool:
         share = trigger.share(view, occasion.person) if isinstance(trigger, CampaignTrigger) else None
@@ -346,10 +366,10 @@ class Deliverer:
         except Refused:  # the provider was removed meanwhile
             return False
 
-    def _refused(self, occasion: Occasion, claim: Claim, refusal: Refused) -> Outcome:
+    def _refused(self, occasion: Occasion, trigger: Trigger, claim: Claim, refusal: Refused) -> Outcome:
         self.claims.refused(claim, refusal.reason)
         rule = Rule(refusal.reason, refusal.detail or None, verdict=False)
-        return self._skipped(occasion, Decision("skip", refusal.reason, None, (rule,)), self.clock())
+        return self._skipped(occasion, trigger, Decision("skip", refusal.reason, None, (rule,)), self.clock())
 
     def _later(self, occasion: Occasion, reason: str, at: datetime, **known: int) -> Outcome:
         """Look again at `at`, whatever the run is by then, and knowing what is `known` now."""
@@ -360,12 +380,16 @@ class Deliverer:
     # -- the books
 
     def _sent(self, occasion: Occasion, trigger: Trigger, receipt: Receipt, run: Run | None) -> Outcome:
-        record_own(self.events, own_events.message_requested(occasion, receipt, channel=trigger.channel))
+        record_own(
+            self.events, own_events.message_requested(occasion, receipt, channel=trigger.channel, **trigger.labels)
+        )
         if run is not None:
-            self.runs.finish(run, "sent", closed_at=receipt.at)
+            self._spoken(trigger, run, "sent", receipt.at)
         return Outcome("sent", "sent", occasion.trigger)
 
-    def _skipped(self, occasion: Occasion, decision: Decision, now: datetime, ended: Ended | None = None) -> Outcome:
+    def _skipped(
+        self, occasion: Occasion, trigger: Trigger | None, decision: Decision, now: datetime, ended: Ended | None = None
+    ) -> Outcome:
         run = self._run(occasion)
         due = run.due_at if run is not None else own_events.instant(occasion.version)
         at = ended.event.occurred_at if ended is not None else due
@@ -378,13 +402,23 @@ class Deliverer:
                     run, "exited", closed_at=event.occurred_at, reason=decision.reason, ended_by=event.event_id
                 )
             else:
-                self.runs.finish(run, "skipped", closed_at=now, reason=decision.reason)
+                lasting = trigger is None or decision.reason in FINAL
+                self._spoken(None if lasting else trigger, run, "skipped", now, decision.reason)
         return Outcome("skipped", decision.reason, occasion.trigger)
+
+    def _spoken(self, trigger: Trigger | None, run: Run, state: State, at: datetime, reason: str = "") -> None:
+        """The run goes on to its next stage, or ends."""
+        following = next_stage(trigger, run, at) if trigger is not None else None
+        if following is None:
+            self.runs.finish(run, state, closed_at=at, reason=reason)
+            return
+        self._later(Occasion.of(following), "next_stage", following.due_at)
+        self.runs.put(following, run)
 
     def _run(self, occasion: Occasion) -> Run | None:
         """The run while it is still about this occasion."""
         run = self.runs.get(occasion.person, occasion.trigger, occasion.key)
-        return run if run is not None and run.version == occasion.version else None
+        return run if run is not None and Occasion.of(run) == occasion else None
 
 
 def _run_in(view: PersonView, occasion: Occasion) -> Run | None:
@@ -393,18 +427,20 @@ def _run_in(view: PersonView, occasion: Occasion) -> Run | None:
     return next(same, None)
 
 
-ABOUT_THE_MESSAGE = frozenset({"no_address", "suppressed", "no_consent"})
-"""Why somebody gets no message who is awarded what the campaign awards all the same."""
+ABOUT_THE_MESSAGE = frozenset({"address", "suppression", "consent", "quiet_hours"})
+"""Rules because of which somebody gets no message who is awarded what the campaign awards all the same."""
 
 
 def _is_eligible(decision: Decision) -> bool:
-    """Whether nothing stands against it but, at most, what is about the message alone: these rules come last."""
-    return decision.outcome == "send" or (decision.outcome == "skip" and decision.reason in ABOUT_THE_MESSAGE)
+    """Whether nothing stands against it but, at most, what is about the message alone."""
+    failed = {rule.name for rule in decision.rules if not rule.verdict}
+    return decision.outcome == "send" or (decision.outcome == "skip" and bool(failed) and failed <= ABOUT_THE_MESSAGE)
 
 
 def evidence(view: PersonView, key: str) -> Receipt | None:
     """The provider's own word, in the person's events, that it took the message of this send key."""
     for event in view.events:
-        if event.send_key == key and event.type in EVIDENCE:
+        said = event.send_key == key and event.type in EVIDENCE
+        if said or event.properties.get(OWN_KEY) == key:
             return Receipt(provider=event.platform, provider_message_id=event.message_id or "", at=event.occurred_at)
     return None

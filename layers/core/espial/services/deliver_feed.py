@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from traceback import extract_tb
 from typing import Any, NamedTuple
 
@@ -20,8 +20,8 @@ from msgspec.structs import replace
 
 from espial.errors import Refused, TryAgain
 from espial.feeds.files import MANIFEST, Batch, Delivered, FeedArchive, FeedBook, FeedFile, Sink
-
-DATA = "data"
+from espial.feeds.parcels import DATA, Parcel, Piece, Step, steps_from
+from espial.feeds.schedule import Schedule
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=15)
 """After a failure that may pass; each pause is twice the one before."""
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
     `outcome` is `delivered` (all that there is), `more` (no time for all), `nothing`, `busy` (somebody else is at it),
     `waits` (after a failure), `failed`, or `try_again` (how far it is cannot be read or noted). `oldest` is when the
-    first batch was closed of which a file is still missing.
+    first file that is still missing could have been there.
     """
 
     feed: str
@@ -63,14 +63,6 @@ class Outcome(NamedTuple):
         return {**self._asdict(), "oldest": self.oldest and self.oldest.isoformat()}
 
 
-class Step(NamedTuple):
-    """One step on: how many files of the batch a sink has after it, and the file if it is one for this sink."""
-
-    batch: Batch
-    files: int
-    file: FeedFile | None
-
-
 class _Failed(Exception):
     """Why a sink could not be opened, given a file, or closed."""
 
@@ -83,8 +75,10 @@ class _Failed(Exception):
 class Delivery:
     """One sink of one feed.
 
-    `takes_refused`: rejects and unmatched rows go there too, each kind in a folder of its own. `opened` makes the sink
-    and calls nobody yet; it is told how many seconds are left for what it does. `jitter` gives a number from 0 to 1.
+    `takes_refused`: rejects and unmatched rows go there too, each kind in a folder of its own. `by_day`: it gets a
+    day's log in one file. `schedule`: a file goes at the first of its times after it was closed. `opened` makes the
+    sink and calls nobody yet; it is told how many seconds are left for what it does. `jitter` gives a number from 0
+    to 1.
     """
 
     feed: str
@@ -95,9 +89,14 @@ class Delivery:
     archive: FeedArchive
     clock: Callable[[], datetime]
     jitter: Callable[[], float]
+    by_day: bool = False
+    schedule: Schedule | None = None
 
     def run(self, time_left: TimeLeft, *, enough_ms: float = MARGIN_MS, at_once: bool = False) -> Outcome:
-        """Hand over what there is, while more than `enough_ms` are left; `at_once`: even if it would wait."""
+        """Hand over what there is, while more than `enough_ms` are left.
+
+        `at_once`: even if it would wait, after a failure or for its time.
+        """
         try:
             return self._run(time_left, enough_ms, at_once=at_once)
         except Exception as exc:  # noqa: BLE001 - it holds up no other sink, whatever it is
@@ -105,6 +104,8 @@ class Delivery:
 
     def resend(self, names: Collection[str], time_left: TimeLeft, *, enough_ms: float = MARGIN_MS) -> Outcome:
         """Hand over again files that it was given before, as they were, in their order: by name, or number of batch.
+
+        A day's log is known by its name alone.
 
         `more`: there was no time for the file that `reason` names, and those behind it. Raises Refused if there are
         others among the names, and TryAgain.
@@ -117,10 +118,10 @@ class Delivery:
         done = 0
         try:
             with self._opened(time_left) as sink:
-                for batch, file in wanted:
+                for parcel in wanted:
                     if time_left() <= enough_ms:
-                        return self._outcome("more", done, reason=f"no time for {file.name} and what is behind it")
-                    self._hand_over(sink, batch, file)
+                        return self._outcome("more", done, reason=f"no time for {parcel.name} and what is behind it")
+                    self._hand_over(sink, parcel)
                     done += 1
         except _Failed as exc:
             return self._outcome("failed", done, reason=_reason(exc.cause))
@@ -128,24 +129,40 @@ class Delivery:
             self.book.deliver(held, replace(held, busy_until=None))
         return self._outcome("delivered", done)
 
-    def _given(
-        self, names: Collection[str], standing: Delivered, has_time: Callable[[], bool]
-    ) -> list[tuple[Batch, FeedFile]]:
+    def _given(self, names: Collection[str], standing: Delivered, has_time: Callable[[], bool]) -> list[Parcel]:
         """The named files that the sink was given, in their order. Only these are held, whatever history there is."""
         missing, found = {*names}, []
+        if self.by_day:
+            return self._given_days(missing, standing, has_time)
         for batch in self._looked_through(names, standing):
             for files, file in enumerate(batch.files, 1):
                 named = {file.name, str(batch.number)} & {*names}
                 if named and (batch.number, files) <= (standing.batch, standing.files) and self._gets(file):
-                    found.append((batch, file))
+                    found.append(Parcel((Piece(batch, file),)))
                     missing -= named
             if not missing or batch.number >= standing.batch:
                 break
             if not has_time():
                 raise TryAgain("no time to look through all batches: give the batch's number")
+        self._all_found(missing)
+        return found
+
+    def _given_days(self, missing: set[str], standing: Delivered, has_time: Callable[[], bool]) -> list[Parcel]:
+        found = []
+        for step in steps_from(Delivered(feed=self.feed, sink=self.sink), self.book, self._gets, by_day=True):
+            if (step.day, step.files) > (standing.day, standing.files) or not missing:
+                break
+            if step.parcel and step.parcel.name in missing:
+                found.append(step.parcel)
+                missing.remove(step.parcel.name)
+            if not has_time():
+                raise TryAgain("no time to look through all batches")
+        self._all_found(missing)
+        return found
+
+    def _all_found(self, missing: Collection[str]) -> None:
         if missing:
             raise Refused("not_delivered_yet", f"sink {self.sink} was never given {', '.join(sorted(missing))}")
-        return found
 
     def _looked_through(self, names: Collection[str], standing: Delivered) -> Iterable[Batch]:
         """The batches that are named; all of them for a file's name, which does not tell its batch."""
@@ -156,7 +173,7 @@ class Delivery:
 
     def _run(self, time_left: TimeLeft, enough_ms: float, *, at_once: bool) -> Outcome:
         standing = self.book.delivered(self.feed, self.sink)
-        steps = self._steps(standing)
+        steps = self._steps(standing, at_once=at_once)
         first = next(steps, None)
         if first is None:
             return self._outcome("nothing")
@@ -173,17 +190,16 @@ class Delivery:
         try:
             with self._opened(time_left) as sink:
                 for step in steps:
-                    now_at = {"batch": step.batch.number, "files": step.files}
-                    if step.file is None:
-                        reached = replace(reached, **now_at)
+                    if step.parcel is None:
+                        reached = step.after(reached)
                         continue
                     if time_left() <= enough_ms:
-                        said = self._outcome("more", oldest=step.batch.closed_at)
+                        said = self._outcome("more", oldest=step.ready)
                         break
-                    self._hand_over(sink, step.batch, step.file)
-                    reached = replace(reached, **now_at, failures=0, reason="", failed_at=None, again_at=None)
+                    self._hand_over(sink, step.parcel)
+                    reached = replace(step.after(reached), failures=0, reason="", failed_at=None, again_at=None)
                     if not self.book.deliver(noted, reached):
-                        return self._outcome("busy", done, step.batch.closed_at)
+                        return self._outcome("busy", done, step.ready)
                     noted, done = reached, done + 1
         except _Failed as exc:
             reached = self._failure(reached, exc.cause)
@@ -208,8 +224,14 @@ class Delivery:
         with _as_failed():
             stack.close()
 
-    def _steps(self, standing: Delivered) -> Iterator[Step]:
-        return steps_from(standing, self.book, self._gets)
+    def _steps(self, standing: Delivered, *, at_once: bool = False) -> Iterator[Step]:
+        """What may go now; a step is ready when its time has come."""
+        steps = steps_from(standing, self.book, self._gets, by_day=self.by_day)
+        if self.schedule is None or at_once:
+            return steps
+        now, first = self.clock(), self.schedule.first
+        timed = (step._replace(ready=first(step.ready)) for step in steps)
+        return takewhile(lambda step: step.ready <= now, timed)
 
     def _gets(self, file: FeedFile) -> bool:
         return file.kind == DATA or self.takes_refused
@@ -222,11 +244,12 @@ class Delivery:
         held = replace(standing, busy_until=now + timedelta(milliseconds=time_left()))
         return held if self.book.deliver(standing, held) else None
 
-    def _hand_over(self, sink: Sink, batch: Batch, file: FeedFile) -> None:
+    def _hand_over(self, sink: Sink, parcel: Parcel) -> None:
         """The file, and its manifest behind it. Raises _Failed, whatever goes wrong: it is this sink's matter alone."""
-        name = placed(file)
         with _as_failed():
-            sink.put(name, self._content(batch, file))
+            file, content = parcel.joined([self._content(*piece) for piece in parcel.pieces])
+            name = placed(file)
+            sink.put(name, content)
             sink.put(name + MANIFEST, file.manifest())
 
     def _content(self, batch: Batch, file: FeedFile) -> bytes:
@@ -250,16 +273,6 @@ class Delivery:
 def placed(file: FeedFile) -> str:
     """Where in a sink a file lies: what was refused is not among the data."""
     return file.name if file.kind == DATA else f"{file.kind}/{file.name}"
-
-
-def steps_from(standing: Delivered, book: FeedBook, gets: Callable[[FeedFile], bool]) -> Iterator[Step]:
-    """What lies behind what a sink has. Empty batches and files for others are steps too, or it would never get on."""
-    for batch in book.batches(standing.feed, after=max(standing.batch - 1, 0)):
-        has = standing.files if batch.number == standing.batch else 0
-        for files, file in enumerate(batch.files[has:], has + 1):
-            yield Step(batch, files, file if gets(file) else None)
-        if not batch.files and batch.number > standing.batch:
-            yield Step(batch, 0, None)
 
 
 def deliver_all(deliveries: Sequence[Delivery], time_left: TimeLeft, *, at_once: bool = False) -> Iterator[Outcome]:
@@ -296,8 +309,8 @@ def _as_failed() -> Iterator[None]:
 
 
 def _oldest(steps: Iterable[Step]) -> datetime | None:
-    """When the first batch was closed of which a file is missing."""
-    return next((step.batch.closed_at for step in steps if step.file), None)
+    """Since when the first of the files is missing."""
+    return next((step.ready for step in steps if step.parcel), None)
 
 
 def _reason(cause: Exception) -> str:

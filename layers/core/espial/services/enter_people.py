@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -25,9 +25,9 @@ from espial import own_events
 from espial.campaigns import happened
 from espial.campaigns.compiled import CampaignTrigger
 from espial.errors import Refused
-from espial.events import PersonKey, fingerprint
+from espial.events import BEHAVIOUR_KEYS, PersonKey, fingerprint, home_key
 from espial.people import Membership, PersonView
-from espial.ports import EventStore, People, Walk, Walks
+from espial.ports import EventStore, Members, People, Walk, Walks
 from espial.services.recorder import record_own
 from espial.services.run_triggers import TriggerRunner
 from espial.triggers.decision import begin
@@ -61,6 +61,7 @@ class Segments:
     """Who is in which segment. Used with each event of a person, and by the walks."""
 
     people: People
+    members: Members
     walks: Walks
     events: EventStore
 
@@ -84,7 +85,7 @@ class Segments:
             if first is None:
                 first = not self.walks.is_done(trigger.name, FIRST)
             after = after._replace(told=first)
-        if not self.people.place(key, trigger.name, before, after):
+        if not self.members.place(key, trigger.name, before, after):
             return False  # somebody else has just looked
         return not after.told and self._tell(trigger.name, segment, key, after)
 
@@ -93,7 +94,7 @@ class Segments:
         if became == segment.on:
             occasion = f"{became} {change.since:%Y-%m-%dT%H:%M:%SZ}"
             enters = record_own(self.events, own_events.trigger_entered(trigger, key, occasion, change.since, {}))
-        self.people.place(key, trigger, change, change._replace(told=True))
+        self.members.place(key, trigger, change, change._replace(told=True))
         return enters
 
 
@@ -144,17 +145,20 @@ class Entrance:
     clock: Callable[[], datetime]
     time_left: Callable[[], float]
 
-    def enter(self, triggers: Iterable[Trigger]) -> Tally:
-        """Walk for every occasion that has come and is not over. Raises TryAgain when a store is away."""
+    def enter(self, triggers: Iterable[Trigger], version: str) -> Tally:
+        """Walk for every occasion that has come and is not over. Raises TryAgain when a store is away.
+
+        `version` of the definitions: the one that runs begin under.
+        """
         tally: Tally = Counter()
         for trigger in triggers:
             if trigger.status not in ("live", "staging"):
                 continue
-            for name, look in self._walks(trigger):
+            for name, look in self._walks(trigger, version):
                 self._walk(trigger, name, look, tally)
         return tally
 
-    def _walks(self, trigger: Trigger) -> Iterator[tuple[str, Look]]:
+    def _walks(self, trigger: Trigger, version: str) -> Iterator[tuple[str, Look]]:
         """Each walk that there is now, by name."""
         now = self.clock()
         entry = trigger.entry
@@ -166,7 +170,7 @@ class Entrance:
                 yield entry.segment.latest(now).name, self._by_segment(trigger, first=False)
         if trigger.fallback:
             at = Segment(when="true", every=trigger.fallback.every).latest(now).name
-            yield f"fallback {at}", self._by_events(trigger)
+            yield f"fallback {at}", self._by_events(trigger, version)
 
     def _by_time(self, trigger: Trigger, occasion: Occasion) -> Look:
         def look(view: PersonView) -> Counter[str]:
@@ -185,21 +189,20 @@ class Entrance:
 
         return look
 
-    def _by_events(self, trigger: Trigger) -> Look:
+    def _by_events(self, trigger: Trigger, version: str) -> Look:
         """What is recorded and started nothing is run as if it came from the bus: under the same keys."""
 
         def look(view: PersonView) -> Counter[str]:
             found: Counter[str] = Counter()
             now, back = self.clock(), trigger.fallback.back if trigger.fallback else timedelta(0)
             for event in view.events:
-                if not now - back <= event.occurred_at <= now - SETTLED:
-                    continue
                 candidate = begin(trigger, event, str(view.key))
-                if candidate is None:
+                if candidate is None or not now - back <= event.occurred_at <= now - SETTLED:
                     continue
                 known = [run for run in view.runs if (run.trigger, run.key) == (trigger.name, candidate.key)]
                 if not any(candidate.order <= run.order for run in known):
-                    found += Counter({what: n for (_, what), n in self.runner.on_event(event, [trigger], now).items()})
+                    home = PersonKey.parse(home_key(event, BEHAVIOUR_KEYS).removeprefix("P#"))
+                    found[self.runner.start(trigger, event, replace(view, key=home), version, now) or "nothing"] += 1
             return found
 
         return look
@@ -212,7 +215,7 @@ class Entrance:
             self._announce(trigger, name, EventType.DELIVERY_STARTED)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             while walk is not None and not walk.done and self.time_left() > MARGIN:
-                keys = self.segments.people.everybody(walk.part, walk.after, PAGE)
+                keys = self.segments.members.everybody(walk.part, walk.after, PAGE)
                 for found in pool.map(lambda key: self._look(key, look), keys):
                     tally.update({(trigger.name, what): count for what, count in found.items() if count})
                 tally[trigger.name, "looked_at"] += len(keys)

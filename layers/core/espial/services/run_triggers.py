@@ -20,7 +20,6 @@ again. So an edit of a cart costs one write and no timer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -29,9 +28,10 @@ from espial import own_events
 from espial.errors import TryAgain
 from espial.events import BEHAVIOUR_KEYS, Event, PersonKey, home_key, person_keys
 from espial.people import PersonView
-from espial.ports import Decisions, EventStore, People, Runs, Timers
+from espial.ports import Decisions, EventStore, People, Published, Runs, Timers
 from espial.services.recorder import record_own
-from espial.triggers.decision import Decision, Ended, advance, begin, decide, exit_of, exited
+from espial.triggers.arms import assign
+from espial.triggers.decision import Decision, Ended, advance, barred_by, begin, decide, exit_of, exited
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
 from espial.vocabulary import OWN_TYPES, EventType
@@ -56,7 +56,7 @@ class Segments(Protocol):
 
 
 Tally = Counter[tuple[str, str]]
-"""(trigger, what became of it): started, restarted, late, over, unchanged, or the reason it ended for."""
+"""(trigger, what became of it): started, restarted, late, over, unchanged, not_again, or the reason it ended for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +70,13 @@ class TriggerRunner:
     events: EventStore
     segments: Segments | None = None
 
-    def on_event(self, event: Event, triggers: Iterable[Trigger], now: datetime) -> Tally:
+    def on_event(self, event: Event, published: Published, now: datetime) -> Tally:
         """Act on one event, however often it is delivered. Raises TryAgain when a store is away."""
         tally: Tally = Counter()
         ours = event.platform == own_events.PLATFORM and event.type in OWN_TYPES - {EventType.TRIGGER_ENTERED}
         if ours or not person_keys(event):
             return tally
-        running = [trigger for trigger in triggers if trigger.status in ("live", "staging")]
+        running = [trigger for trigger in published.triggers() if trigger.status in ("live", "staging")]
         watching = [trigger for trigger in running if event.type in trigger.watches]
         by_segment = [trigger for trigger in running if trigger.entry and trigger.entry.segment]
         if not watching and not by_segment:
@@ -85,28 +85,28 @@ class TriggerRunner:
         home = PersonKey.parse(home_key(event, BEHAVIOUR_KEYS).removeprefix("P#"))
         person = self.people.meet(event, home)
         for trigger in watching:
-            self._apply(trigger, event, person, now, tally)
+            for run in person.runs:
+                if run.trigger == trigger.name:
+                    own = published.trigger(run.trigger, run.definitions) or trigger
+                    tally.update(self._ended(own, run, event, person, now))
+            if started := self.start(trigger, event, person, published.version, now):
+                tally[trigger.name, started] += 1
         for trigger in by_segment if self.segments else ():
             assert self.segments
             if self.segments.look(trigger, person, now):
                 tally[trigger.name, "entered"] += 1
         return tally
 
-    def _apply(self, trigger: Trigger, event: Event, person: PersonView, now: datetime, tally: Tally) -> None:
-        for run in person.runs:
-            if run.trigger != trigger.name:
-                continue
-            early = run.state == "waiting" and now + SKEW < run.due_at
-            ended = exit_of(trigger, run, person) if early else None
-            if ended is not None:
-                tally[trigger.name, self._end(trigger, run, person, ended, now)] += 1
-            elif run.state == "exited" and run.ended_by == event.event_id:
-                self._book_again(run, now)
-        candidate = begin(trigger, event, str(person.key))
-        if candidate is not None:
-            tally[trigger.name, self._start(trigger, candidate, person, now)] += 1
-
     # -- ending
+
+    def _ended(self, trigger: Trigger, run: Run, event: Event, person: PersonView, now: datetime) -> Tally:
+        early = run.state == "waiting" and now + SKEW < run.due_at
+        ended = exit_of(trigger, run, person) if early else None
+        if ended is not None:
+            return Tally([(trigger.name, self._end(trigger, run, person, ended, now))])
+        if run.state == "exited" and run.ended_by == event.event_id:
+            self._book_again(run, now)
+        return Tally()
 
     def _end(self, trigger: Trigger, run: Run, person: PersonView, ended: Ended, now: datetime) -> str:
         decision = decide(trigger, run, person, now)
@@ -132,6 +132,14 @@ class TriggerRunner:
 
     # -- starting
 
+    def start(self, trigger: Trigger, event: Event, person: PersonView, version: str, now: datetime) -> str | None:
+        """Start or restart a run by an event, under this version of the definitions; None if it starts none."""
+        candidate = begin(trigger, event, str(person.key))
+        if candidate is None:
+            return None
+        candidate = replace(candidate, variant=assign(trigger, person.identity), definitions=version)
+        return self._start(trigger, candidate, person, now)
+
     def _start(self, trigger: Trigger, candidate: Run, person: PersonView, now: datetime) -> str:
         run = _known(candidate, person)
         candidate = replace(candidate, person=run.person if run else candidate.person)
@@ -140,6 +148,8 @@ class TriggerRunner:
             following = advance(trigger, run, candidate)
             if following is run:
                 return self._same(run, candidate, ended, now)
+            if barred_by(trigger, candidate, person.runs) is not None:
+                return "not_again"
             if ended is not None:
                 if run is not None and run.state == "waiting" and run.due_at <= now + SKEW:
                     return "over"

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
@@ -70,6 +70,10 @@ MOST_PAGES = 2000
 """Of the stream in one run: two million records, so that the run ends in time."""
 
 
+SETTLES = timedelta(minutes=5)
+"""After midnight, until a day's log is finished: what was received before it is recorded by then."""
+
+
 class Written(NamedTuple):
     """What a run did: `busy` (somebody else writes), `early` (too few events, too soon), `nothing`, or `committed`.
 
@@ -114,10 +118,10 @@ class FeedWriter:
 
     def _run(self, standing: Standing, now: datetime, *, at_once: bool) -> Written:
         reading = _Reading(self, standing)
-        due = at_once or standing.closed_at is None or now - standing.closed_at >= self.feed.rotate.after
+        work = _Work(self, standing, now)
+        due = at_once or work.turns or standing.closed_at is None or now - standing.closed_at >= self.feed.rotate.after
         if not due and len(reading.events) < self.feed.rotate.rows:
             return Written("early")
-        work = _Work(self, standing, now)
         work.take(reading.events)
         batch = work.batch(reading)
         if batch is None:
@@ -187,7 +191,17 @@ class _Work:
     def __post_init__(self) -> None:
         self.token = self.to.token()
         self.series = dict(self.standing.series)
-        self._assembly = Assembly(self.to.feed, self.to.layouts, self.standing.number + 1, self.now)
+        number, open_day = self.standing.number + 1, self.standing.open_day
+        self._assembly = Assembly(self.to.feed, self.to.layouts, number, self.now, open_day)
+
+    @property
+    def turns(self) -> bool:
+        """Whether it finishes a day's log, so that others may wait for this batch, even an empty one."""
+        return bool(self.standing.open_day) and self.standing.open_day < self._open_day()
+
+    def _open_day(self) -> str:
+        """The day whose log is written now; none where a feed has other layouts."""
+        return f"{(self.now - SETTLES).astimezone(UTC):%Y-%m-%d}" if self._assembly.is_log else ""
 
     def take(self, read: Iterable[Event]) -> None:
         """Make rows of events, and of the responses that waited for them or have waited long enough."""
@@ -226,7 +240,7 @@ class _Work:
         for file, content in self._assembly.files(self.series):
             self.to.archive.put(self.to.feed.name, self.token, file.name, content)
             files.append(file)
-        if not (files or self._kept or self.said or reading.gap):
+        if not (files or self._kept or self.said or reading.gap or self.turns):
             return None
         self.to.index.put({key: self._entries[key] for key in sorted(self._changed)})
         self.to.index.keep(self._kept)
@@ -242,6 +256,8 @@ class _Work:
             positions=dict(reading.positions),
             counts=dict(self.counts),
             gap=reading.gap,
+            # Of what is left in the stream some may be of the day before.
+            open_day=self.standing.open_day if reading.more else self._open_day(),
         )
 
     def tidy(self) -> None:

@@ -154,7 +154,7 @@ class FtpDrop:
         if self._has(client, name, content):
             return
         part = f".{name}.part"
-        client.store(part, content)
+        client.store(part, content, self._stored(client, part, content))
         if self._size(client, part) not in (len(content), None):
             raise TryAgain(f"{self._to.host}: not all of the file arrived")
         self._rename(client, part, name)
@@ -167,6 +167,14 @@ class FtpDrop:
             return client.holds(name, content)
         except ftplib.error_perm:
             return False  # it may not be read
+
+    def _stored(self, client: _Client, part: str, content: bytes) -> int:
+        """How much of it an attempt before has left there, byte for byte; a small file is sooner sent anew."""
+        size = (self._size(client, part) or 0) if len(content) > PIECE else 0
+        try:
+            return size if 0 < size <= len(content) and client.holds(part, content[:size]) else 0
+        except ftplib.error_perm:
+            return 0  # it may not be read
 
     def _size(self, client: _Client, name: str) -> int | None:
         """None where it is not there, or the server does not tell."""
@@ -249,10 +257,18 @@ class _Client(ftplib.FTP):
         self._take(secured)
         secured.do_handshake()
 
-    def store(self, name: str, content: bytes) -> None:
-        """Over whatever an attempt before has left."""
-        with self._passing(f"STOR {name}") as transfer:
-            for at in range(0, len(content), PIECE):
+    def store(self, name: str, content: bytes, stored: int = 0) -> None:
+        """Behind what is `stored` of it where the server can, else over whatever an attempt before has left."""
+        try:
+            self._send(f"APPE {name}" if stored else f"STOR {name}", content, stored)
+        except ftplib.error_perm:
+            if not stored:
+                raise
+            self._send(f"STOR {name}", content, 0)
+
+    def _send(self, command: str, content: bytes, start: int) -> None:
+        with self._passing(command) as transfer:
+            for at in range(start, len(content), PIECE):
                 transfer.sendall(content[at : at + PIECE])
             if isinstance(transfer, ssl.SSLSocket):
                 transfer.settimeout(min(FAREWELL, self._seconds))

@@ -7,7 +7,7 @@ import posixpath
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
 
@@ -135,23 +135,36 @@ class SftpDrop:
     async def _has(self, sftp: asyncssh.SFTPClient, path: str, content: bytes) -> bool:
         """Whether this very file is there already, after an answer that was lost."""
         try:
-            if (await self._within(sftp.stat(path))).size != len(content):
-                return False
-            file = await self._within(sftp.open(path, "rb"))
-            is_same = True
-            for at in range(0, len(content), PIECE):
-                if await self._within(file.read(PIECE, at)) != content[at : at + PIECE]:  # type: ignore[comparison-overlap]
-                    is_same = False
-                    break
-            await self._within(file.close())
+            size = (await self._within(sftp.stat(path))).size
+            return size == len(content) and await self._same(sftp, path, content) == size
         except asyncssh.SFTPError:
             return False  # it is not there, or may not be read
-        return is_same
+
+    async def _same(self, sftp: asyncssh.SFTPClient, path: str, content: bytes) -> int:
+        """How many bytes of a file are those of the content, in pieces from its start."""
+        file = await self._within(sftp.open(path, "rb"))
+        same = 0
+        while found := await self._within(file.read(min(PIECE, len(content) - same) or 1, same)):
+            if found != content[same : same + len(found)]:  # type: ignore[comparison-overlap]
+                break
+            same += len(found)
+        await self._within(file.close())
+        return same
+
+    async def _open(self, sftp: asyncssh.SFTPClient, path: str, content: bytes) -> tuple[Any, int]:
+        """The part file, and how much an attempt before has left there, byte for byte; a small one is sent anew."""
+        try:
+            size = ((await self._within(sftp.stat(path))).size or 0) if len(content) > PIECE else 0
+            if 0 < size <= len(content) and await self._same(sftp, path, content[:size]) == size:
+                return await self._within(sftp.open(path, "r+b")), size
+        except asyncssh.SFTPError:  # it is not there, or may not be read or written to
+            pass
+        return await self._within(sftp.open(path, "wb")), 0
 
     async def _write(self, sftp: asyncssh.SFTPClient, path: str, content: bytes) -> None:
-        """Over whatever an attempt before has left, durable where the server can say so."""
-        file = await self._within(sftp.open(path, "wb"))
-        for at in range(0, len(content), PIECE):
+        """Behind what an attempt before has left, durable where the server can say so."""
+        file, start = await self._open(sftp, path, content)
+        for at in range(start, len(content), PIECE):
             await self._within(file.write(content[at : at + PIECE], at))
         with suppress(asyncssh.SFTPOpUnsupported, asyncssh.SFTPFailure):
             await self._within(file.fsync())

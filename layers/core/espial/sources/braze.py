@@ -32,6 +32,7 @@ from espial.sources._braze_tables import (
     SINGLES,
     minor_units,
 )
+from espial.sources._ours import note_own_key
 from espial.sources._shared import email, epoch, inner, others, phone, text
 from espial.verify.shared import bearer_token
 from espial.vocabulary import EventType
@@ -120,6 +121,8 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "client": _client(kind, facts),
         "properties": {name: facts[name] for name in others(names, _MAPPED[clicked, failed])},
     }
+    if "message_extras" in facts:  # of messages sent only
+        note_own_key(fields, inner(facts, "message_extras").get("send_key"))
     if clicked:
         fields["link"] = _link(facts)
     if failed:

@@ -62,6 +62,7 @@ DEFAULT = Mapped(
             "failure.class": ("bounce.type", "bounceType"),
             "failure.code": "bounce.code",
             "failure.reason": "bounce.reason",
+            "properties": "metadata",
         }
     ),
     types=EVENT_TYPES,

@@ -13,8 +13,10 @@ from typing import Any
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
+from espial.messages import KEY_HEADER
 from espial.sources import Docs, EventFields, Export, Layout, Source
 from espial.sources._files import folded
+from espial.sources._ours import note_own_key
 from espial.sources._shared import (
     email,
     epoch,
@@ -155,6 +157,8 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "message_id": text(data.get("delivery_id")),
         "properties": _properties(kind, metric, data),
     }
+    if "headers" in data:  # of messages sent, with the option Body Content
+        note_own_key(fields, _header(data["headers"]))
     campaign = _campaign(data)
     if campaign:
         fields["campaign"] = campaign
@@ -166,6 +170,14 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
     if flag and type(data.get(flag)) is bool:
         fields["client"] = {"machine": data[flag], "machine_reason": flag}
     return fields
+
+
+def _header(headers: Any) -> Any:
+    """The send key among a message's headers; whether these are an object, pairs or JSON is not documented."""
+    if isinstance(headers, list):
+        named = (one for one in headers if isinstance(one, dict))
+        return next((one.get("value") for one in named if one.get("name") == KEY_HEADER), None)
+    return (json_object(headers) or {}).get(KEY_HEADER)
 
 
 def _campaign(data: Mapping[str, Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ import orjson
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Export, Layout, Source
+from espial.sources._ours import note_own_key
 from espial.sources._shared import email, inner, instant, leaves, objects, phone, remaining, text
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
@@ -77,6 +78,8 @@ _SCOPE = "_scope"
 """The topic that an item is about, of the ones that the report names."""
 _CHOICES = (EventType.SUBSCRIBED, EventType.UNSUBSCRIBED)
 _LISTS = frozenset({"labels", "channelIds", *_CONSENT})
+_TOLD_BACK = ("metadata", "transactionalData")
+"""Where a report may repeat what the call that sent the message said."""
 _PLACEHOLDER = "@placeholder.email"
 """Where a project knows its people by user id, Iterable makes up addresses."""
 _FAILED = frozenset({EventType.BOUNCED, EventType.SOFT_BOUNCED, EventType.FAILED, EventType.DROPPED})
@@ -211,6 +214,7 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
         "message_id": text(facts.get("messageId")),
         "properties": remaining(facts, _MAPPED),
     }
+    note_own_key(fields, *(inner(facts, name).get("send_key") for name in _TOLD_BACK if name in facts))
     if type_ is EventType.CLICKED:
         fields["link"] = _link(facts)
     if type_ in _FAILED:

@@ -11,6 +11,7 @@ from typing import Any
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Export, Layout, Source
+from espial.sources._ours import note_own_key
 from espial.sources._shared import email, inner, milliseconds, objects, phone, present, remaining, text, texts
 from espial.verify.shared import shared_secret
 from espial.vocabulary import EventType
@@ -150,6 +151,7 @@ def normalise(item: Item, arrival: Arrival) -> EventFields:
     }
     if surface in _SURFACES and (ip := text(batch.get("ip"))):  # else it is a server's
         fields["client"] = {"ip": ip}
+    note_own_key(fields, inner(data, "custom_attributes").get("send_key"))
     _refine(kind, data, surface, fields)
     if fields["type"] is EventType.PROFILE_UPDATED:
         fields["properties"]["traits"] = present(inner(batch, "user_attributes"))

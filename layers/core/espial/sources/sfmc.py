@@ -19,6 +19,7 @@ from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedItem
 from espial.sources import Docs, EventFields, Export, Source
 from espial.sources._files import check_times, local_instant, zone_of
+from espial.sources._ours import note_own_key
 from espial.sources._shared import email, inner, milliseconds, objects, phone, present, smtp_code, text
 from espial.verify import NO_SETTINGS
 from espial.verify.hmacs import as_it_is, hmac_of_body
@@ -121,6 +122,7 @@ def normalise(item: Item, _arrival: Arrival) -> EventFields:
         "message_id": text(info.get("messageKey")),
         "properties": _properties(item, info),
     }
+    note_own_key(fields, info.get("messageKey"))
     if kind in _UNDELIVERED:
         _failed(kind, info, fields)
     if fields["type"] in (EventType.OPENED, EventType.CLICKED):

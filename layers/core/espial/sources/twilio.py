@@ -177,11 +177,15 @@ def _algorithm(settings: str) -> str:
 
 
 def split(delivery: RawDelivery) -> list[Item]:
-    """The form's fields, or a GET's, as one item; JSON as it stands. Raises MalformedDelivery for anything else."""
+    """The form's fields, or a GET's, as one item; JSON as it stands. Raises MalformedDelivery for anything else.
+
+    The send key of a message of ours stands in the address (`espial.senders.twilio`), which is signed too.
+    """
     if delivery.method == "GET":
         return [dict(query(delivery))]
     if _is_form(delivery):
-        return [dict(form(delivery))]
+        ours = {name: value for name, value in query(delivery) if name == "send_key"}
+        return [ours | dict(form(delivery))]
     return objects(delivery)
 
 

@@ -17,6 +17,7 @@ import orjson
 
 from espial.deliveries import Arrival, Item, RawDelivery
 from espial.errors import MalformedDelivery, MalformedItem, SignatureError
+from espial.messages import is_ours
 from espial.sources import Docs, EventFields, Source
 from espial.sources._proofs import Claims, any_of, covers, json_web_token
 from espial.sources._shared import form, instant, objects, phone, query, remaining, text, texts
@@ -304,7 +305,9 @@ def identity(item: Item) -> tuple[str, ...]:
 
 
 def send_key(item: Item) -> str | None:
-    """The message's id and the recipient's number; none for what was received."""
+    """Our own where it comes back, else the message's id and the recipient's number; none for what was received."""
+    if is_ours(key := item.get("client-ref", item.get("client_ref"))):
+        return str(key)
     message, recipient = _message_id(item), _address(item)
     return f"{message}/{recipient}" if message and recipient and _status(item) != RECEIVED else None
 

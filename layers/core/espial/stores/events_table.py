@@ -22,6 +22,7 @@ from espial.events import Event, PersonKey
 from espial.normalise import Recordable
 from espial.ports import Recorded, Stored, Verdict
 from espial.stores.batches import batches
+from espial.vocabulary import EventType
 
 STATEMENTS_A_CALL = 25
 KEYS_A_CALL = 100
@@ -45,6 +46,7 @@ _TRANSIENT = frozenset(
     }
 )
 _SHED = ({"properties"}, {"properties", "commerce"})
+_TOLD = (EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED)
 _Item = dict[str, Any]
 _Fitted = tuple[bytes, dict[str, str]]
 """The JSON that is stored, and the hash of each field that had to be left out of it."""
@@ -288,20 +290,27 @@ class EventsTable:
         An index would cost a second write unit for every event recorded, to serve a question that people ask
         now and then; feeds and dashboards have the event feed.
         """
+        for stored in self._saying(campaign):
+            about = stored.event.campaign
+            if about and campaign in (about.id, about.name, about.journey_id, about.journey_name):
+                yield stored
+
+    def of_trigger(self, name: str) -> Iterator[Event]:
+        """See `ports.EventStore.of_trigger`. A Scan, as `of_campaign`."""
+        for stored in self._saying(name):
+            event = stored.event
+            if event.type in _TOLD and event.properties.get("trigger") == name:
+                yield event
+
+    def _saying(self, text: str) -> Iterator[Stored]:
+        """Every event whose JSON holds the text as a value."""
         pages = self._dynamodb.get_paginator("scan").paginate(
             TableName=self._table,
-            FilterExpression="begins_with(sk, :event) AND contains(body, :campaign)",
-            ExpressionAttributeValues={
-                ":event": {"S": "E#"},
-                ":campaign": {"S": msgspec.json.encode(campaign).decode()},
-            },
+            FilterExpression="begins_with(sk, :event) AND contains(body, :text)",
+            ExpressionAttributeValues={":event": {"S": "E#"}, ":text": {"S": msgspec.json.encode(text).decode()}},
         )
         for page in pages:
-            for item in page["Items"]:
-                stored = _stored(item)
-                about = stored.event.campaign
-                if about and campaign in (about.id, about.name, about.journey_id, about.journey_name):
-                    yield stored
+            yield from map(_stored, page["Items"])
 
 
 class _Batch:

@@ -158,6 +158,7 @@ class FeedBookTable(_Table):
             series={**standing.series, **series},
             closed_at=batch.closed_at,
             due_from=due_from,
+            open_day=batch.open_day,
         )
         pk = {"S": f"F#{standing.feed}"}
         new = [

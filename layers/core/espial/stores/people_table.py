@@ -125,7 +125,7 @@ class _Partition:
 
 
 class PeopleTable:
-    """Implements `ports.People`. AWS permissions: dynamodb:GetItem, PutItem and Query on the table.
+    """Implements `ports.People` and `ports.Members`. AWS permissions: dynamodb:GetItem, PutItem and Query on the table.
 
     (A transaction asks for the permissions of what it holds.)
     """
@@ -219,13 +219,13 @@ class PeopleTable:
         raise TryAgain("a profile is being written by too many at once")
 
     def everybody(self, part: int, after: str, limit: int) -> list[PersonKey]:
-        """See `ports.People.everybody`."""
+        """See `ports.Members.everybody`."""
         first = f"{after}\x00" if after else "\x00"
         found = self._table.between(f"P?{part:02}", first, "\U0010ffff", Limit=limit)
         return [PersonKey.parse(item["sk"]["S"]) for item in islice(found, limit)]
 
     def place(self, key: PersonKey, segment: str, before: Membership | None, after: Membership) -> bool:
-        """See `ports.People.place`."""
+        """See `ports.Members.place`."""
         item = {
             "pk": {"S": f"P#{key}"},
             "sk": {"S": f"G#{segment}"},
@@ -341,7 +341,7 @@ class RunsTable:
         """See `ports.Runs.finish`."""
         ended = replace(run, state=state, closed_at=closed_at, reason=reason, ended_by=ended_by)
         item = _run_item(ended)
-        values = {":version": {"S": run.version}, ":waiting": {"S": "waiting"}}
+        values = {":version": item["version"], ":waiting": {"S": "waiting"}}
         if self._table.put(item, "version = :version AND run_state = :waiting", values):
             return True
         # ended like this already: by an attempt of this very call whose answer was lost, or by a repeat of it
@@ -349,15 +349,15 @@ class RunsTable:
 
 
 def _run_item(run: Run) -> _Item:
+    until = _ttl(max(run.due_at, run.closed_at or run.due_at))
     return {
         "pk": {"S": f"P#{run.person}"},
         "sk": {"S": f"R#{run.trigger}#{run.key}"},
         "body": {"S": runs.encode(run).decode()},
-        "version": {"S": run.version},
+        "version": {"S": f"{run.version}/{run.stage}" if run.stage else run.version},
         "run_state": {"S": run.state},
         "timer": {"S": run.timer_at.isoformat() if run.timer_at else "none"},
-        "ttl": _ttl(max(run.due_at, run.closed_at or run.due_at)),
-    }
+    } | ({} if run.lasting else {"ttl": until})
 
 
 class _Told(msgspec.Struct, frozen=True):

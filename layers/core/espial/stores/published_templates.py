@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -21,6 +21,9 @@ MAX_AGE = timedelta(seconds=30)
 MISS_AGE = timedelta(seconds=1)
 """How old it may be to call a name unknown: a trigger applied a moment ago may have runs that are due already."""
 
+VERSIONS_KEPT = 20
+"""Earlier bundles held in memory."""
+
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +35,7 @@ class Bundles(Protocol):
     """Where they lie (`espial.stores.definitions_bucket.DefinitionsBucket`)."""
 
     def active(self) -> dict[str, Any] | None: ...
+    def version(self, version: str) -> dict[str, Any] | None: ...
     def template(self, digest: str) -> dict[str, Any] | None: ...
 
 
@@ -45,13 +49,24 @@ class PublishedTemplates:
         self._read_at = float("-inf")
         self._templates: dict[str, Mapping[str, Any]] = {}
         self._trigger = cache(self._parse)
+        self._past = lru_cache(VERSIONS_KEPT)(self._read_past)
+        self._past_trigger = lru_cache(VERSIONS_KEPT * 10)(self._parse_past)
         self._readable: list[Trigger] | None = None
         self._destinations: list[DestinationDefinition] | None = None
 
-    def trigger(self, name: str) -> Trigger | None:
+    @property
+    def version(self) -> str:
+        """See `ports.Published.version`."""
+        return str(self._active.get("version", ""))
+
+    def trigger(self, name: str, version: str = "") -> Trigger | None:
         """See `ports.Published.trigger`. Raises pydantic.ValidationError for one that this version cannot read."""
         active = self._fresh(("triggers", name))
-        return self._trigger(active["version"], name) if name in active["triggers"] else None
+        if name not in active["triggers"]:
+            return None
+        current = self._trigger(active["version"], name)
+        past = self._past_trigger(version, name) if version not in ("", active["version"]) else None
+        return past.model_copy(update={"status": current.status}) if past else current
 
     def triggers(self) -> list[Trigger]:
         """See `ports.Published.triggers`. One that this version cannot read must not take the others away."""
@@ -96,9 +111,11 @@ class PublishedTemplates:
                 log.error("destination.unreadable: %s", name)
         return self._destinations
 
-    def template(self, name: str) -> Mapping[str, Any]:
+    def template(self, name: str, version: str = "") -> Mapping[str, Any]:
         """See `ports.Published.template`. A template's name in the store is its hash, so a copy never ages."""
-        digest = self._fresh(("templates", name))["templates"].get(name)
+        active = self._fresh(("templates", name))
+        past = self._past(version)["templates"] if version not in ("", active["version"]) else {}
+        digest = past.get(name) or active["templates"].get(name)
         if digest is None:
             raise Refused("unknown_template", name)
         if digest not in self._templates:
@@ -107,6 +124,21 @@ class PublishedTemplates:
                 raise Refused("unknown_template", name)
             self._templates[digest] = compiled
         return self._templates[digest]
+
+    def _read_past(self, version: str) -> Mapping[str, Any]:
+        """An earlier bundle, which never changes. Raises TryAgain when the store is away: none is judged by another."""
+        try:
+            return self._bundles.version(version) or {"triggers": {}, "templates": {}}
+        except Exception as exc:
+            raise TryAgain(f"definitions {version[:12]} cannot be read: {type(exc).__name__}") from exc
+
+    def _parse_past(self, version: str, name: str) -> Trigger | None:
+        published = self._past(version)["triggers"].get(name)
+        try:
+            return read(published) if published else None
+        except ValidationError as exc:
+            log.error("trigger.unreadable: %s of %s: %d problems", name, version[:12], exc.error_count())  # noqa: TRY400
+            return None
 
     def _parse(self, _version: str, name: str) -> Trigger:
         return read(self._active["triggers"][name])

@@ -60,6 +60,9 @@ _STANDARD = frozenset(
 )
 """What the evaluator knows; it leaves unknown names to the run time, `check` does not."""
 _string = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+_EACH = frozenset({"all", "exists", "exists_one", "map"})
+"""What asks something of each of a list, and gives none of them back, as `filter` does."""
+_binding = re.compile(r"\s*([A-Za-z_]\w*)\s*,")
 _bound = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*([A-Za-z_]\w*)\s*,")
 _path = re.compile(r"(?<![\w.])(event|person|run)((?:\.[A-Za-z_]\w*)+)(\s*\()?")
 _variable = re.compile(r"(?<![\w.])(event|person|run|now)\b")
@@ -150,9 +153,9 @@ def reads(*sources: str) -> _Tree:
     whole: list[_Tree] = []
     for source in sources:
         bare = _string.sub('""', source)
-        paths = [[root, *path.split(".")[1 : -1 if call else None]] for root, path, call in _path.findall(bare)]
-        named = Counter(_variable.findall(bare))
-        taken_whole = named - Counter(path[0] for path in paths)
+        found = list(_path.finditer(bare))
+        paths = [path for match in found for path in _paths(match, bare)]
+        taken_whole = Counter(_variable.findall(bare)) - Counter(match[1] for match in found)
         for path in (*paths, *([root] for root in taken_whole)):
             node = tree
             for name in path:
@@ -163,7 +166,23 @@ def reads(*sources: str) -> _Tree:
     return tree
 
 
+def _paths(match: re.Match[str], bare: str) -> list[list[str]]:
+    """What a dotted path reads; where it is asked of each of a list, only the fields that the question is about."""
+    names = [match[1], *match[2].split(".")[1:]]
+    if not match[3]:
+        return [names]
+    *names, called = names
+    bound = _binding.match(bare, match.end()) if called in _EACH else None
+    if bound is None or _bound.findall(bare).count(bound[1]) > 1:
+        return [names]
+    uses = re.findall(rf"(?<![\w.]){bound[1]}\b((?:\.[A-Za-z_]\w*)*)(\s*\()?", bare[bound.end() - 1 :])
+    fields = [path.split(".")[1 : -1 if call else None] for path, call in uses]
+    return [[*names, *each] for each in fields] or [names]
+
+
 def _cut(value: Any, tree: _Tree) -> Any:
+    if tree and isinstance(value, list | tuple):
+        return [_cut(each, tree) for each in value]
     if not tree or not isinstance(value, dict):
         return value
     return {name: _cut(value[name], inside) for name, inside in tree.items() if name in value}

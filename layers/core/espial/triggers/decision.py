@@ -7,18 +7,18 @@ arrived: they compare (occurred_at, event_id), and read the person's recorded ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from espial.events import Event
 from espial.people import PersonView, address_in
-from espial.triggers import cel, durations
-from espial.triggers.definition import Condition, Exit, Limit, Trigger
-from espial.triggers.run import Run
+from espial.triggers import arms, cel, clock, durations
+from espial.triggers.definition import Condition, Every, Exit, Limit, Trigger
+from espial.triggers.run import Bid, Run
 from espial.vocabulary import EventType
 
 Outcome = Literal["send", "wait", "skip", "none"]
@@ -44,7 +44,8 @@ class Decision(msgspec.Struct, frozen=True):
     """What to do with a run.
 
     send   nothing stands against it
-    wait   look again at `until` (`not_due`, or `superseded`: a newer version is recorded and takes over)
+    wait   look again at `until` (`not_due`; `superseded`: a newer version is recorded and takes over; `quiet_hours`:
+           it is due when they are over; `held`: one that matters more may come)
     skip   never; `reason` is the first rule that said no
     none   there is nothing left to decide (`already_sent`, `already_skipped`, `already_exited`)
     """
@@ -75,39 +76,116 @@ def begin(trigger: Trigger, event: Event, person: str) -> Run | None:
         return None
     if trigger.entry is not None and event.properties.get("trigger") != trigger.name:
         return None
-    scope = cel.Scope((trigger.where, trigger.key), {"event": cel.plain(event)})
+    scope = _subject(trigger, event)
     if not scope.holds(trigger.where).value:
         return None
-    key = scope.evaluate(trigger.key).value
-    if isinstance(key, bool) or not isinstance(key, str | int) or not 0 < len(str(key)) <= LONGEST_KEY:
+    key, _ = _key(trigger, scope)
+    if key is None:
         return None
-    run = Run(
+    run = _run_of(trigger, event, key, person)
+    return None if _met(trigger, run, event) else run
+
+
+def _run_of(trigger: Trigger, event: Event, key: str, person: str) -> Run:
+    return Run(
         trigger=trigger.name,
         person=person,
-        key=str(key),
+        key=key,
         version=event.event_id,
         started_at=event.occurred_at,
-        due_at=event.occurred_at + trigger.wait,
+        due_at=event.occurred_at + trigger.plan[0].after,
         event=event,
+        bid=trigger.bid,
+        lasting=trigger.reentry == "never",
     )
-    return None if _met(trigger, run, event) else run
+
+
+def _subject(trigger: Trigger, event: Event) -> cel.Scope:
+    return cel.Scope((trigger.where, trigger.key), {"event": cel.plain(event)})
+
+
+def _key(trigger: Trigger, scope: cel.Scope) -> tuple[str | None, str]:
+    """What the run would be about, or why nothing."""
+    key, error = scope.evaluate(trigger.key)
+    if isinstance(key, bool) or not isinstance(key, str | int) or not 0 < len(str(key)) <= LONGEST_KEY:
+        return None, error or f"neither a number nor a text of 1 to {LONGEST_KEY} characters"
+    return str(key), ""
+
+
+def beginning(trigger: Trigger, event: Event, person: PersonView) -> Iterator[Rule]:
+    """Why an event starts a run, or none: `begin`, `barred_by` and `advance`, explained."""
+    yield Rule("status", trigger.status, trigger.status in ("live", "staging"))
+    yield Rule("on", event.type.value, event.type in trigger.on)
+    if trigger.entry is not None:
+        entered = event.properties.get("trigger")
+        yield Rule("entry", entered, entered == trigger.name)
+    yield Rule("mode", event.mode, event.mode == "live")
+    yield Rule("validity", event.occurred_at.isoformat(), _valid(trigger, event.occurred_at))
+    scope = _subject(trigger, event)
+    where, error = scope.holds(trigger.where)
+    yield Rule("where", where, bool(where), error or trigger.where)
+    key, missing = _key(trigger, scope)
+    yield Rule("key", key, key is not None, missing or trigger.key)
+    if key is None:
+        return
+    run = _run_of(trigger, event, key, str(person.key))
+    met = _met(trigger, run, event)
+    yield Rule("exit", met and met.name, met is None, "the event itself ends what it would begin" if met else "")
+    barring = barred_by(trigger, run, person.runs)
+    yield Rule("reentry", barring and barring.key, barring is None, "was in before" if barring else "")
+    known = [one for one in person.runs if (one.trigger, one.key) == (run.trigger, run.key)]
+    newest = max(known, key=lambda one: one.order, default=None)
+    if newest is not None and newest.version != run.version:
+        verdict = advance(trigger, newest, run) is not newest
+        yield Rule("newest", newest.version, verdict, "the event that the run is about now")
 
 
 def advance(trigger: Trigger, run: Run | None, candidate: Run) -> Run:
     """The run after the candidate: `run` itself when nothing changes, whatever order events came in.
 
-    A waiting run takes the newer version if the trigger restarts. One that ended begins anew only for something
-    that happened after its end. An older event, come late, changes nothing.
+    A run that has not spoken yet takes the newer version if the trigger restarts. One that has, by a stage or by its
+    end, begins anew, at its first stage, only for something that happened since. An older event, come late, changes
+    nothing.
     """
     if run is None:
         return candidate
-    if not trigger.restart or candidate.order <= run.order:
+    spoken = run.closed_at is not None and candidate.started_at <= run.closed_at
+    begins_anew = trigger.restart or (run.state != "waiting" and trigger.reentry != "per_key")
+    if not begins_anew or candidate.order <= run.order or spoken:
         return run
-    if run.state == "waiting":
-        return replace(candidate, person=run.person, timer_at=run.timer_at)
-    if run.closed_at is not None and candidate.started_at > run.closed_at:
-        return replace(candidate, person=run.person)
-    return run
+    return replace(candidate, person=run.person, timer_at=run.timer_at if run.state == "waiting" else None)
+
+
+def barred_by(trigger: Trigger, candidate: Run, runs: Iterable[Run]) -> Run | None:
+    """The person's run, under another key or an ended one, because of which the candidate may not begin.
+
+    A waiting run under its own key takes its contents (`advance`): that is no new beginning.
+    """
+    if trigger.reentry == "per_key":
+        return None
+    others = [run for run in runs if run.trigger == trigger.name and run.version != candidate.version]
+    if any(run.key == candidate.key and run.state == "waiting" for run in others):
+        return None
+    return next((run for run in others if _bars(trigger.reentry, run, candidate)), None)
+
+
+def _bars(rule: Literal["never", "after_exit"] | Every, run: Run, candidate: Run) -> bool:
+    if run.reason == _REASONS["reentry"]:
+        return False
+    if isinstance(rule, Every):
+        return candidate.started_at - run.started_at < rule.every
+    return rule == "never" or run.state == "waiting"
+
+
+def next_stage(trigger: Trigger, run: Run, at: datetime) -> Run | None:
+    """The run once a stage was sent or skipped at `at`, waiting for the next one; None after the last.
+
+    Stages keep their distance, whatever put off the one before.
+    """
+    if run.stage + 1 >= len(trigger.plan):
+        return None
+    due_at = run.due_at + trigger.plan[run.stage + 1].after - trigger.plan[run.stage].after
+    return replace(run, stage=run.stage + 1, due_at=due_at, timer_at=due_at, closed_at=at)
 
 
 def exit_of(trigger: Trigger, run: Run, person: PersonView) -> Ended | None:
@@ -147,6 +225,8 @@ def decide(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Dec
     """
     if run.state != "waiting":
         return Decision("none", f"already_{run.state}")
+    if run.stage >= len(trigger.plan):
+        return Decision("skip", "stage_removed")
     ended = exit_of(trigger, run, person)
     exits = tuple(_exit_rule(rule, ended) for rule in trigger.exit_on)
     if ended is not None:
@@ -154,15 +234,68 @@ def decide(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Dec
     twin = _twin(run, person)
     if not twin.verdict:
         return Decision("skip", _REASONS[twin.name], None, (*exits, twin))
+    later = _later(trigger, run, person, now, exits)
+    if later is not None:
+        return later
+    rules = (*exits, twin, *_rules(trigger, run, person, now))
+    reason = reason_of(rules)
+    return Decision("skip" if reason else "send", reason or "all_rules_hold", None, rules)
+
+
+def _later(trigger: Trigger, run: Run, person: PersonView, now: datetime, exits: tuple[Rule, ...]) -> Decision | None:
+    """Why it is too early to judge, if it is."""
     newer = _newer(trigger, run, person)
     if newer is not None and now <= newer.due_at + trigger.stale_after:
         rule = Rule("version", newer.version, verdict=False, detail="a newer event is about to take over")
         return Decision("wait", "superseded", max(newer.due_at, now + RECHECK), (rule, *exits))
     if now < run.due_at:
         return Decision("wait", "not_due", run.due_at, exits)
-    rules = (*exits, twin, *_rules(trigger, run, person, now))
-    reason = reason_of(rules)
-    return Decision("skip" if reason else "send", reason or "all_rules_hold", None, rules)
+    over = _deferred(trigger, person, now)
+    if over is not None and _freshness(trigger, run, person, now).verdict:
+        rule = Rule("quiet_hours", over.isoformat(), verdict=False, detail="until then nothing is sent")
+        return Decision("wait", "quiet_hours", over, (*exits, rule))
+    if trigger.hold:
+        return _held(trigger, run, person, now, exits)
+    return None
+
+
+def _held(trigger: Trigger, run: Run, person: PersonView, now: datetime, exits: tuple[Rule, ...]) -> Decision | None:
+    """The wait for a message that matters more: for one to come, then for one that is due to be settled."""
+    until = run.due_at + trigger.hold
+    if now < until:
+        return Decision("wait", "held", until, exits)
+    if _rival_sent(trigger, run, person) is not None:
+        return None
+    for other in person.runs:
+        near = abs(other.due_at - run.due_at) <= trigger.hold
+        if other.state == "waiting" and near and _outbids(other.bid, trigger):
+            again = max(other.due_at + other.bid.hold, now) + RECHECK
+            if again <= until + trigger.stale_after:  # not for ever: it may never be looked at
+                rule = Rule("priority", other.trigger, verdict=False, detail="is due too, and goes first if it can")
+                return Decision("wait", "held", again, (*exits, rule))
+    return None
+
+
+def _rival_sent(trigger: Trigger, run: Run, person: PersonView) -> str | None:
+    """The trigger whose message went instead of this one."""
+    for event in reversed(person.of_type(EventType.MESSAGE_REQUESTED)):
+        if event.occurred_at < run.due_at - trigger.hold:
+            return None
+        said = event.properties
+        if _outbids(Bid(said.get("priority", 0), event.channel, said.get("category", "")), trigger):
+            return str(said.get("trigger"))
+    return None
+
+
+def _outbids(bid: Bid, trigger: Trigger) -> bool:
+    """Whether it matters more than the trigger's message and counts against one of its limits."""
+    scopes = {limit.scope for limit in trigger.limits}
+    shared = (
+        "person" in scopes
+        or ("channel" in scopes and bid.channel == trigger.channel)
+        or ("category" in scopes and bid.category == trigger.category)
+    )
+    return shared and bid.priority > trigger.priority
 
 
 def reason_of(rules: tuple[Rule, ...]) -> str:
@@ -177,6 +310,9 @@ _REASONS = {
     "status": "not_live",
     "validity": "outside_validity",
     "twin": "superseded",
+    "reentry": "not_again",
+    "priority": "yielded",
+    "variant": arms.HELD_OUT,
     "freshness": "stale",
     "address": "no_address",
     "suppression": "suppressed",
@@ -193,15 +329,19 @@ def recipient(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> 
 def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Iterator[Rule]:
     yield Rule("status", trigger.status, trigger.status in ("live", "staging"))
     yield Rule("validity", now.isoformat(), _valid(trigger, now))
-    late = now - run.due_at
-    yield Rule(
-        "freshness",
-        round(late.total_seconds(), 3),
-        late <= trigger.stale_after,
-        f"seconds after it was due, at most {durations.text(trigger.stale_after)}",
-    )
+    yield _freshness(trigger, run, person, now)
+    if trigger.reentry != "per_key":
+        earlier = [other for other in person.runs if other.key != run.key and other.order < run.order]
+        barring = barred_by(trigger, run, earlier)  # begun at once by two workers, neither of whom saw the other's
+        yield Rule("reentry", barring and barring.key, barring is None, "begun before" if barring else "")
+    if trigger.hold:
+        rival = _rival_sent(trigger, run, person)
+        yield Rule("priority", rival, rival is None, "went instead" if rival else "")
+    if trigger.quiet_hours is not None:
+        over = _quiet_until(trigger, person, now)
+        yield Rule("quiet_hours", over and over.isoformat(), over is None, "until then nothing is sent" if over else "")
     scope = _scope(trigger, run, person, now)
-    for condition in trigger.conditions:
+    for condition in (*trigger.conditions, *trigger.plan[run.stage].conditions):
         yield _condition(condition, scope)
     for limit in trigger.limits:
         yield _limit(limit, trigger, run, person, now)
@@ -209,8 +349,31 @@ def _rules(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Ite
     yield Rule("address", bool(address), bool(address), error)
     yield _suppression(trigger, person, address)
     yield _consent(trigger, person)
+    if trigger.variants or trigger.holdout:
+        yield Rule("variant", run.variant, run.variant != arms.HELD_OUT)
     if trigger.status == "staging":
         yield Rule("staging", trigger.status, verdict=False, detail="in staging: this is where it would have been sent")
+
+
+def _freshness(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Rule:
+    late = now - _due(trigger, run, person)
+    return Rule(
+        "freshness",
+        round(late.total_seconds(), 3),
+        late <= trigger.stale_after,
+        f"seconds after it was due, at most {durations.text(trigger.stale_after)}",
+    )
+
+
+def _due(trigger: Trigger, run: Run, person: PersonView) -> datetime:
+    """When it could go out first: where quiet hours put it off, that is when they are over; held back as it is."""
+    return (_deferred(trigger, person, run.due_at) or run.due_at) + trigger.hold
+
+
+def _deferred(trigger: Trigger, person: PersonView, at: datetime) -> datetime | None:
+    """Until when quiet hours put off what would be sent at the instant; None where they do not."""
+    defers = trigger.quiet_hours is not None and trigger.quiet_hours.action == "defer"
+    return _quiet_until(trigger, person, at) if defers else None
 
 
 def _valid(trigger: Trigger, at: datetime) -> bool:
@@ -238,7 +401,8 @@ def _scope(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> cel
         "run": _run_facts(run),
         "now": now,
     }
-    sources = (trigger.send.to, *(rule.when for rule in trigger.conditions))
+    conditions = (*trigger.conditions, *trigger.plan[run.stage].conditions)
+    sources = (trigger.send.to, *(rule.when for rule in conditions))
     return cel.Scope(sources, variables, cel.timeline(person.times, now))
 
 
@@ -262,7 +426,7 @@ def _newer(trigger: Trigger, run: Run, person: PersonView) -> Run | None:
         if (event.occurred_at, event.event_id) <= run.order:
             return None
         candidate = begin(trigger, event, run.person)
-        if candidate is not None and candidate.key == run.key:
+        if candidate and candidate.key == run.key and advance(trigger, run, candidate) is not run:
             return candidate
     return None
 
@@ -286,25 +450,53 @@ def _condition(condition: Condition, scope: cel.Scope) -> Rule:
 
 def _limit(limit: Limit, trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Rule:
     """Messages already on their way count, this very message (a repeat after a crash) does not."""
-    start = now - limit.within
     count = 0
     for event in reversed(person.of_type(EventType.MESSAGE_REQUESTED)):
-        if event.occurred_at <= start:
+        if not _inside(limit, event.occurred_at, now, trigger, person):
             break
         said = event.properties
-        if (said.get("trigger"), said.get("key"), said.get("version")) == (trigger.name, run.key, run.version):
+        own = (said.get("trigger"), said.get("key"), said.get("version"), said.get("stage", 0))
+        if own == (trigger.name, run.key, run.version, run.stage):
             continue
-        count += (
-            limit.scope == "person"
-            or (limit.scope == "trigger" and said.get("trigger") == trigger.name)
-            or (limit.scope == "channel" and event.channel == trigger.channel)
-        )
+        count += _counts(limit, trigger, event)
     return Rule(
         f"limit:{limit.name}",
         count,
         count < limit.count,
-        f"at most {limit.count} a {limit.scope} in {durations.text(limit.within)}",
+        f"at most {limit.count} a {limit.scope} in {limit.window}",
     )
+
+
+def _inside(limit: Limit, at: datetime, now: datetime, trigger: Trigger, person: PersonView) -> bool:
+    if limit.per is None:
+        return at > now - (limit.within or timedelta(0))
+    return at >= clock.day_began(limit.per, now, _zone(person, trigger.zone))
+
+
+def _counts(limit: Limit, trigger: Trigger, event: Event) -> bool:
+    match limit.scope:
+        case "person":
+            return True
+        case "trigger":
+            return event.properties.get("trigger") == trigger.name
+        case "channel":
+            return event.channel == trigger.channel
+        case "category":
+            return event.properties.get("category") == trigger.category
+
+
+def _zone(person: PersonView, otherwise: str) -> tzinfo:
+    """The person's own zone, where it is known."""
+    return clock.first_zone((*map(person.attributes.get, clock.ZONE_ATTRIBUTES), otherwise))
+
+
+def _quiet_until(trigger: Trigger, person: PersonView, at: datetime) -> datetime | None:
+    """When the quiet hours that hold the instant are over; None outside them."""
+    hours = trigger.quiet_hours
+    if hours is None:
+        return None
+    where = _zone(person, trigger.zone) if hours.zone == "person" else clock.first_zone((hours.zone,))
+    return clock.quiet_until(hours.from_, hours.to, at, where)
 
 
 def _suppression(trigger: Trigger, person: PersonView, address: str) -> Rule:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from espial.definitions.fields import Zone
 from espial.people import PersonView
 from espial.triggers import cel
 from espial.triggers.fields import Duration, expression
@@ -26,14 +27,6 @@ STALE_AFTER = timedelta(days=1)
 """A walk over many people takes its time."""
 
 
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(f"{name!r} is no time zone such as Europe/London") from None
-    return name
-
-
 def _cron(written: str) -> str:
     try:
         CronSim(written, datetime(2026, 1, 1, tzinfo=UTC))
@@ -42,7 +35,6 @@ def _cron(written: str) -> str:
     return written
 
 
-Zone = Annotated[str, AfterValidator(_zone), Field(description="IANA time zone.")]
 About = Annotated[
     str, AfterValidator(expression("person", "now")), Field(description="CEL over `person`, its timeline and `now`.")
 ]

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from espial.events import Event
 
 State = Literal["waiting", "sent", "skipped", "exited"]
+
+
+class Bid(NamedTuple):
+    """What the run's message is worth against others to the person that share a limit with it (see `Trigger.hold`)."""
+
+    priority: int = 0
+    channel: str = "email"
+    category: str = ""
+    hold: timedelta = timedelta(0)
+
+
+NO_BID = Bid()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +32,17 @@ class Run:
     person      the key it lives under, as text (`id:cust-1`)
     key         what it is about: the trigger's `key` expression over its event
     version     id of the event that started it, or last restarted it
-    started_at  that event's time; `due_at` is this plus the trigger's wait
+    started_at  that event's time
+    stage       which of the trigger's stages comes next, the first 0; `due_at` is when
     event       that event: what templates and conditions read
     timer_at    when the pending timer fires; None until one was made. It may be earlier than `due_at`: it is
                 moved on when it fires
-    closed_at   once ended: the instant up to which it speaks (sending, skipping, or the time of the event that
-                ended it). Only something that happened later starts it again
+    closed_at   the instant up to which it has spoken (sending or skipping a stage, or the time of the event that
+                ended it); None before its first stage. Only something that happened later starts it again
+    definitions version of the definitions under which it began, and by which it is judged
+    variant     the person's arm, where the trigger has variants or a holdout (`espial.triggers.arms`)
+    bid         how its message competes
+    lasting     whether it is kept for ever once ended: the person must not enter again
     reason      why it ended, as the decision said; `ended_by` is the event that ended it, where one did
     """
 
@@ -36,11 +53,16 @@ class Run:
     started_at: datetime
     due_at: datetime
     event: Event
+    stage: int = 0
     state: State = "waiting"
     timer_at: datetime | None = None
     closed_at: datetime | None = None
     reason: str = ""
     ended_by: str = ""
+    definitions: str = ""
+    variant: str = ""
+    bid: Bid = NO_BID
+    lasting: bool = False
 
     @property
     def order(self) -> tuple[datetime, str]:
@@ -55,6 +77,8 @@ def message(run: Run) -> dict[str, Any]:
         "trigger": run.trigger,
         "key": run.key,
         "version": run.version,
+        "stage": run.stage,
+        "variant": run.variant,
         "due_at": run.due_at.isoformat(),
     }
 

@@ -30,6 +30,7 @@ class Told(NamedTuple):
     path: str
     headers: Mapping[str, str]
     said: Any
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,9 @@ class Plug:
     event     what the platform's webhook posts when the message of this id is delivered: one item of the source
     answers   what it answers when something is wrong, by names of ours; `unauthorised`, `throttle` and `error` of all
     repeated  the idempotency key of a request; a repeat of one is answered as before, and taken once
+    another   the answer to a key that came before with something else
+    duplicate what a repeat is answered with, where that is an error
+    besides   what is answered to calls that hand no message over: for a token, or for what became of a message
     """
 
     path: str
@@ -56,6 +60,9 @@ class Plug:
     answers: Mapping[str, Reply]
     form: bool = False
     repeated: Callable[[Told], str] = lambda _told: ""
+    another: Reply | None = None
+    duplicate: Reply | None = None
+    besides: Callable[[Told, Mapping[str, str], Sequence[tuple[str, Told]]], Reply | None] = lambda *_: None
     new_id: Callable[[str], str] = lambda digits: digits[:22]
 
 
@@ -69,7 +76,7 @@ class Platform:
     trouble: deque[str] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
     messages: list[tuple[str, Told]] = field(default_factory=list)
-    _known: dict[str, Reply] = field(default_factory=dict)
+    _known: dict[str, tuple[Any, Reply]] = field(default_factory=dict)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -87,11 +94,13 @@ class Platform:
         path = urlsplit(target).path
         if path.startswith("/_simulator/"):
             return self._inside(method, path.removeprefix("/_simulator/"), body)
+        said = _form(headers, body) if self.plug.form else _json(headers, body)
+        told = Told(method, path, headers, said, body)
+        if aside := self.plug.besides(told, self.secrets, self.messages):
+            return aside
         if method != "POST" or not re.fullmatch(self.plug.path, path):
             return Reply(404, {"message": "Not Found"})
         fault = self.trouble.popleft() if self.trouble else ""
-        said = _form(headers, body) if self.plug.form else _json(headers, body)
-        told = Told(method, path, headers, said)
         self.requests.append({"path": path, "fault": fault, "said": said})
         if fault in TRANSPORT:
             return Reply(0, trouble=TRANSPORT[fault])
@@ -110,12 +119,15 @@ class Platform:
                 return refusal
         key = self.plug.repeated(told)
         if key and key in self._known:
-            return self._known[key]
+            if self.plug.duplicate:
+                return self.plug.duplicate
+            before, reply = self._known[key]
+            return reply if before == told.said or self.plug.another is None else self.plug.another
         known = self.plug.new_id(sha256(f"{self.seed}/{len(self.messages)}".encode()).hexdigest())
         self.messages.append((known, told))
         reply = self.plug.took(told, known)
         if key:
-            self._known[key] = reply
+            self._known[key] = told.said, reply
         return reply
 
     def _inside(self, method: str, path: str, body: bytes) -> Reply:

@@ -1,0 +1,1 @@
+"""Time travel: the use-cases that run triggers in production, over a clock, stores and a provider in memory."""
