@@ -235,7 +235,7 @@ def test_a_customer_whom_the_platform_refuses_is_suppressed(tmp_path):
 
 def test_who_left_an_app_has_opted_out_of_it(tmp_path):
     """There is no address that could be blocked: the channel is."""
-    given = {
+    given: dict[str, Any] = {
         "webhooks/esp-send.yaml": {
             "error_map": [{"status": 410, "action": "suppress_customer", "code": "app_removed"}]
         },
@@ -285,7 +285,7 @@ def test_a_second_message_after_a_delay(tmp_path):
 
 def test_an_own_template_may_print_what_was_awarded(tmp_path):
     """A variant without a webhook is sent by its provider, here SendGrid's API."""
-    template = {
+    template: dict[str, Any] = {
         "templates/points/template.yaml": {
             "subject": "{{ points.amount }} points",
             "category": "transactional",

@@ -213,7 +213,7 @@ def test_no_secret_in_a_problem(tmp_path):
 
 def test_variants_by_language_then_weight(tmp_path):
     """The same one for a person for ever, and shares as they are weighted."""
-    variants = {
+    variants: dict[str, dict[str, Any]] = {
         "a": {"weight": 3, "locale": None},
         "b": {"weight": 1, "locale": None},
         "fr": {"weight": 1, "locale": "fr"},

@@ -221,8 +221,8 @@ def test_later_when_request_ids_cannot_be_looked_up():
     """Nothing is queued that may be another body's."""
     world = World()
 
-    def away(*_: str) -> str:
-        raise TryAgain("s3 is throttled")
+    def away(connection: str, request: str, content: str) -> str:
+        raise TryAgain(f"s3 is throttled: {connection} {request} {content}")
 
     world.requests.first = away  # type: ignore[method-assign]
     assert 503 == world.call("/api/2.0/send_transaction", TRANSACTION)[0]
