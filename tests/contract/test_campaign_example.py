@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from espial.campaigns import compiling
+from espial.definitions.load import load
 from espial.events import Commerce, Order, Person
+from espial.simulation import world as simulated
+from espial.simulation.report import report
 from espial.vocabulary import EventType
 from local.cloud import ROOT
 from tests.builders import NOON
@@ -71,3 +76,18 @@ def test_the_page_shows_what_is_there():
     }
     assert 9 == len(shown)
     assert shown == {name: (ROOT / name).read_text() for name in shown}
+
+
+def test_a_month_of_it_in_memory(tmp_path):
+    """`espial simulate` sends what campaigns would, and counts what became of each entry once."""
+    made = compiling.made(load(live(tmp_path, "http://127.0.0.1:9"), "here"))
+    world = simulated.World([*made.triggers.values()], providers=made.providers, templates={}, now=NOON)
+    for number in range(5):
+        when = NOON + timedelta(hours=number)
+        person = Person(external_id=f"P-{number}", email=f"p{number}@example.com")
+        order = Commerce(order=Order(id=f"t-{number}", total=25.0))
+        world.happens(behaviour(EventType.TRANSACTION, when, f"t-{number}", person=person, commerce=order))
+    world.until(NOON + timedelta(days=1))
+    assert ["points-mail", "points-push"] * 5 == [mail.tags["template"] for _, mail in world.outbox.taken]
+    rows = report(world).plain()
+    assert [(5, 5, {})] * 2 == [(row["entered"], row["sent"], row["skipped"]) for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from espial.campaigns.compiled import CampaignTrigger
 from espial.campaigns.definition import (
@@ -71,8 +71,6 @@ def names(campaign: CampaignDefinition) -> Iterator[tuple[str, Behaviour | None,
 
 def triggers(campaign: CampaignDefinition, known: Definitions) -> dict[str, CampaignTrigger]:
     """Its triggers by name. The campaign is one that `espial.campaigns.checking` finds nothing against."""
-    if campaign.status not in STATUS:
-        return {}
     return {
         name: CampaignTrigger.model_validate(
             {
@@ -252,13 +250,18 @@ def base(provider: ProviderLike) -> tuple[str, Mapping[str, str]]:
     return str(provider.settings.get("base_url") or "").rstrip("/"), {}
 
 
-def used(campaigns: Mapping[str, CampaignDefinition], known: Definitions) -> list[str]:
-    """The webhook variants of campaigns that have triggers, in alphabetical order."""
-    said = {
-        name
-        for campaign in campaigns.values()
-        if campaign.status in STATUS
-        for message in campaign.messages
-        for name in message.variants
-    }
-    return sorted(name for name in said if known.variants[name].webhook)
+class Made(NamedTuple):
+    """What campaigns become, by name: triggers, and the providers of their webhook variants."""
+
+    triggers: dict[str, CampaignTrigger]
+    providers: dict[str, dict[str, Any]]
+
+
+def made(known: Definitions) -> Made:
+    """Of every campaign that is live or paused."""
+    running = [campaign for campaign in known.campaigns.values() if campaign.status in STATUS]
+    said = {name for campaign in running for message in campaign.messages for name in message.variants}
+    return Made(
+        {name: one for campaign in running for name, one in triggers(campaign, known).items()},
+        {name: provider(name, known) for name in sorted(said) if known.variants[name].webhook},
+    )

@@ -31,8 +31,7 @@ def outcomes(trigger: CampaignTrigger, run: Run, known: Mapping[str, Any]) -> It
 
     `known` are the facts for their payloads (`espial.campaigns.facts`).
     """
-    about = {"trigger": run.trigger, "campaign": trigger.campaign.name, "behaviour": trigger.campaign.behaviour}
-    about |= {"version": run.version}
+    about = {**_campaign(trigger), "version": run.version}
     for award in awarded(trigger, run):
         yield _of(trigger, run, Award(*award[:4], {**about, **award.said}))
     behind = depth(run.event, PLATFORM)
@@ -54,14 +53,18 @@ def reached(trigger: CampaignTrigger, run: Run, timeline: Sequence[Event], now: 
             event.properties.get("version")
             for event in timeline
             if event.platform == PLATFORM
-            and event.properties.get("trigger") == trigger.name
-            and "campaign" in event.properties
+            and event.properties.items() >= _campaign(trigger).items()
             and now - (limit.within or timedelta(0)) < event.occurred_at <= now
         } - {run.version}
         if len(earlier) >= limit.count:
             name = f"limit:{limit.name}"
             return Decision("skip", name, None, (Rule(name, len(earlier), verdict=False),))
     return None
+
+
+def _campaign(trigger: CampaignTrigger) -> dict[str, str]:
+    """Not the trigger: whatever names one is taken for a message of its, or for why there was none."""
+    return {"campaign": trigger.campaign.name, "behaviour": trigger.campaign.behaviour}
 
 
 def _of(trigger: CampaignTrigger, run: Run, award: Award) -> Recordable:
@@ -105,7 +108,6 @@ def suppressed(asked: Occasion, message: Message, reason: str, *, channel: Chann
         received_at=at,
         person=Person(**person),
         failure=Failure(class_="suppressed", code=reason),
-        properties={"trigger": asked.trigger},
     )
     return Recordable(event, events.encode(event), home_key(event, MESSAGE_KEYS))
 
@@ -123,6 +125,6 @@ def delivery(trigger: CampaignTrigger, occasion: entries.Occasion, type_: EventT
         occurred_at=at,
         received_at=at,
         campaign=Campaign(id=name, name=name, dispatch_id=f"{name}/{occasion.name}"),
-        properties={"trigger": trigger.name, "occasion": occasion.name},
+        properties={"occasion": occasion.name},
     )
     return Recordable(event, events.encode(event), home_key(event, MESSAGE_KEYS))

@@ -14,7 +14,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Protocol
 
-from espial.campaigns.compiling import provider, triggers, used
+from espial.campaigns.compiling import made
 from espial.definitions.load import Definitions
 from espial.feeds.definition import LayoutDefinition, built_in
 
@@ -49,20 +49,20 @@ class Bucket(Protocol):
 
 def bundle(definitions: Definitions) -> Bundle:
     """Everything as the functions read it; pure, so equal input gives an equal version."""
-    campaigns = definitions.campaigns
-    made = {name: one for campaign in campaigns.values() for name, one in triggers(campaign, definitions).items()}
-    called = {name: provider(name, definitions) for name in used(campaigns, definitions)}
+    running = made(definitions)
     content: dict[str, Any] = {
-        "campaigns": {name: item.published() for name, item in campaigns.items()},
+        "campaigns": {name: item.published() for name, item in definitions.campaigns.items()},
         "connections": {name: item.published() for name, item in definitions.connections.items()},
         "destinations": {name: item.published() for name, item in definitions.destinations.items()},
         "feeds": {name: item.published() for name, item in definitions.feeds.items()},
         "layouts": {name: item.published() for name, item in _layouts(definitions).items()},
         "onboardings": {name: item.published() for name, item in definitions.onboardings.items()},
         "payloads": {name: item.published() for name, item in definitions.payloads.items()},
-        "providers": {name: item.published() for name, item in definitions.providers.items()} | called,
+        "providers": {name: item.published() for name, item in definitions.providers.items()} | running.providers,
         "templates": {name: compiled["sha"] for name, compiled in definitions.templates.items()},
-        "triggers": {name: item.model_dump(mode="json") for name, item in {**definitions.triggers, **made}.items()},
+        "triggers": {
+            name: item.model_dump(mode="json") for name, item in {**definitions.triggers, **running.triggers}.items()
+        },
         "variants": {name: item.published() for name, item in definitions.variants.items()},
         "webhooks": {name: item.published() for name, item in definitions.webhooks.items()},
     }

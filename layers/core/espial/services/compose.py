@@ -63,8 +63,8 @@ def compose(
     )
 
 
-def unrendered(run: Run, to: str, *, key: str, channel: str, facts: Mapping[str, Any]) -> Message:
-    """What a webhook is to say, which its sender renders."""
+def unrendered(run: Run, to: str, *, key: str, channel: str, variant: str, facts: Mapping[str, Any]) -> Message:
+    """What a variant's webhook is to say, which its sender renders."""
     return Message(
         channel=channel,
         to=to,
@@ -73,7 +73,7 @@ def unrendered(run: Run, to: str, *, key: str, channel: str, facts: Mapping[str,
         html="",
         text="",
         send_key=key,
-        tags={"trigger": run.trigger},
+        tags={"trigger": run.trigger, "template": variant},
         facts=facts,
     )
 

@@ -262,7 +262,7 @@ class Deliverer:
         key, channel = Occasion.of(run).send_key, sender.channel
         known = facts(trigger, run, view, key=key, now=now) if isinstance(trigger, CampaignTrigger) else {}
         if share and share.template is None:
-            return sender, unrendered(run, to, key=key, channel=channel, facts=known)
+            return sender, unrendered(run, to, key=key, channel=channel, variant=share.variant, facts=known)
         own = trigger.template(run.stage, guest=view.external_id is None, variant=run.variant)
         compiled = self.published.template((share and share.template) or own, run.definitions)
         mail = compose(
