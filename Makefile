@@ -88,8 +88,16 @@ docs: setup ## write the reference pages and schemas anew from the code
 	@$(DEV)/python -m local.docs
 
 # ── check ──
-test: setup build ## every test
+test: setup build chromium ## every test
 	$(DEV)/pytest -q $(PYTEST)
+test-browser: setup chromium ## the snippet for web pages, in Chromium
+	$(DEV)/pytest -q tests/browser
+# Installed where we may and apt has it; elsewhere the tests skip and say so, in CI they fail.
+chromium:
+	@if ! command -v chromium chromium-browser google-chrome >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing Chromium"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; fi
+shop: setup ## the demo shop's pages on http://127.0.0.1:8000/shop/ (the stack: make up)
+	@$(DEV)/python -m http.server --bind 127.0.0.1 --directory web 8000
 fuzz: setup ## a million hostile deliveries of every platform: INPUTS=… PLATFORM=…
 	$(DEV)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(PLATFORM)
 lint: setup ## format, lint, import contracts, template
@@ -104,4 +112,4 @@ bench-export: BENCH := export export_parquet
 bench-export: bench ## the benchmarks of export files
 pr: lint types test ## everything before a merge
 
-.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples conformance docs bench bench-export test fuzz lint types pr
+.PHONY: help setup lock build build-aws demo up down logs invoke invoke-all samples conformance docs bench bench-export test test-browser chromium shop fuzz lint types pr

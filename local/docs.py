@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from espial import schema, settings
+from espial.api import document
 from espial.definitions import schemas
 from espial.vocabulary import EventType
 from local import platform_pages
@@ -26,11 +27,13 @@ VARIABLES = {
     "CHUNK_QUEUE_URL": "queue of export chunks to be read",
     "EVENTS_STREAM": "the stream of EventsTable, which feeds read at their own pace",
     "EVENTS_TABLE": "the table of events, people, runs and claims",
+    "DELIVER_FEED_FUNCTION": "the function that is told to deliver feed files now",
     "EVENT_BUS": "the bus that wanted events are published on",
     "EXPORTS_BUCKET": "where platforms drop their files",
     "FEEDS_BUCKET": "every feed file, and the folders of bucket sinks",
     "FEEDS_TABLE": "what feeds have written and delivered, and the sends that responses look for",
     "OUTGOING_QUEUE_URL": "names of destinations for which something waits to be posted",
+    "NOTICE_QUEUE_URL": "queue of notices of export files",
     "NOTIFICATIONS_TABLE": "what waits for each destination, what was tried, who collects",
     "ONBOARDING_QUEUE_URL": "queue of files of recipients",
     "OUTGOING_NETWORK": "`public`: only public addresses are called; `loopback`: only this machine's own",
@@ -38,6 +41,8 @@ VARIABLES = {
     "POWERTOOLS_METRICS_NAMESPACE": "CloudWatch namespace of the metrics",
     "POWERTOOLS_SERVICE_NAME": "the function's name in logs, metrics and traces",
     "PUBLIC_URL": "the address that platforms call; some sign it",
+    "PAGES_URL": "where serve_pages answers",
+    "CATALOGUE_TABLE": "products that mails recommend",
     "PUBLISH_EVERYTHING": "`true`: every event goes on the bus, not only the wanted types",
     "RAW_QUEUE_URL": "queue of accepted deliveries",
     "RECIPIENTS_TABLE": "executions of onboardings, and what each recipient was last told",
@@ -48,6 +53,7 @@ VARIABLES = {
     "SEND_QUEUE_URL": "queue of messages that are due",
     "SHORT_WAIT_SECONDS": "waits up to this long are queue delays, longer ones schedules",
     "STORE_BUCKET": "definitions, raw archive, quarantine, bodies too big for a queue",
+    "WRITE_FEED_FUNCTION": "the function that is told to write a feed now",
 }
 """What each variable means; a test holds that the list is complete."""
 
@@ -199,6 +205,11 @@ def _type(said: Mapping[str, Any]) -> str:
     return {"string": "text", "integer": "whole number"}.get(said["type"], str(said["type"]))
 
 
+def openapi() -> str:
+    """The owner's API, as `GET /openapi.json` answers it."""
+    return json.dumps(document.whole(), indent=2, ensure_ascii=False) + "\n"
+
+
 def _as_printed(kind: str) -> str:
     """As `espial schema KIND` prints it."""
     return json.dumps(schemas.json_schema(kind), indent=2, ensure_ascii=False) + "\n"
@@ -209,6 +220,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/environment.md": environment,
     "reference/permissions.md": permissions,
     "reference/events.md": events,
+    "reference/openapi.json": openapi,
     **{f"schemas/{kind}.json": partial(_as_printed, kind) for kind in schemas.KINDS},
 }
 """File under docs/ -> what writes it."""

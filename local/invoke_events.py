@@ -146,6 +146,15 @@ def _notice(path: Path, key: str) -> str:
     )
 
 
+NO_CATALOGUE = json.dumps(
+    {
+        "Records": [
+            {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": BUCKET}, "object": {"key": "catalogue/x"}}}
+        ]
+    }
+)
+
+
 def export_key(path: Path) -> str:
     """Where a sample file lies in the exports bucket."""
     platform, *rest = path.relative_to(ROOT / "events/exports").parts
@@ -199,7 +208,9 @@ def events() -> dict[str, dict[str, Any]]:
         "serve_api/timeline-page": http_event("/timeline/id:cust-1001", "", method="GET", query="format=html&limit=50"),
         "serve_api/explain": http_event("/explain/cart-abandoned/id:cust-1001", "", method="GET", query="limit=5"),
         "serve_api/bad-person": http_event("/timeline/fax:1", "", method="GET"),
-        "serve_api/onboarding": http_event(
+        "serve_api/description": http_event("/openapi.json", "", method="GET"),
+        "change_stack/switch": http_event("/destinations/shop-events", '{"enabled": false}', method="PATCH"),
+        "change_stack/onboarding": http_event(
             "/onboarding/braze-welcome", '[{"PID": "P-1001", "Email": "ada@example.com"}]'
         ),
         "serve_notifications/events": http_event(
@@ -207,6 +218,8 @@ def events() -> dict[str, dict[str, Any]]:
         ),
         "serve_notifications/description": http_event("/ctrlPaintLiteral.wsdl", "", method="GET"),
         "serve_notifications/login": http_event("/_bus/request.soap", LOGIN),
+        "load_catalogue/gone": _sqs("catalogue", (NO_CATALOGUE, {})),
+        "serve_pages/cut-off": http_event("/u/WyJpZDp.cut", "", method="GET"),
         "route_notifications/carts": _sqs("notify", *((_bus(one), {}) for one in carts.recordables)),
         "send_notifications/schedule": {"version": "0", "source": "aws.scheduler", "detail-type": "Scheduled Event"},
         "send_notifications/shop-events": _sqs("outgoing", ("shop-events", {})),

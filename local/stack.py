@@ -90,7 +90,7 @@ def deploy(cloud: Cloud, state_file: Path, *, template: Path = BUILD, **paramete
         raise RuntimeError(f"sam deploy failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     described = cloud.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    for name in ("ApiUrl", "TrackingUrl", "AdminUrl", "PullUrl"):
+    for name in ("ApiUrl", "TrackingUrl", "AdminUrl", "PullUrl", "PagesUrl"):
         outputs[name] = _reachable(outputs[name], cloud.port)
     outputs |= {"Endpoint": cloud.url, "StateFile": str(state_file), "Region": local_cloud.REGION}
     state_file.write_text(json.dumps(outputs, indent=2) + "\n")

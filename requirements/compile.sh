@@ -10,5 +10,6 @@ layer() { lock "layers/$1/requirements.in" -o "layers/$1/requirements.txt" "${@:
 layer edge $(printf -- '--no-emit-package %s ' "${runtime[@]}")
 layer deps $(printf -- '--no-emit-package %s ' "${runtime[@]}" "${unused[@]}")
 layer parquet
+layer templates
 layer runtime
 for name in tools sam cloud dev; do lock "requirements/$name.in" -o "requirements/$name.txt"; done

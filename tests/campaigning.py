@@ -16,12 +16,12 @@ from espial.events import Event
 from espial.senders import Ways
 from espial.services.deliver import Deliverer, Outcome
 from espial.services.run_triggers import Tally
+from espial.simulation.memory import MemoryClaims
 from espial.stores.guarded_http import GuardedHttp
 from espial.stores.published_templates import PublishedTemplates
 from espial.vocabulary import EventType
 from tests import simulation
 from tests.builders import NOON
-from tests.fakes import FakeClaims
 
 PROVIDER: dict[str, Any] = {
     "sender": "webhook",
@@ -135,7 +135,7 @@ class World(simulation.World):
             runs=self.runs,
             decisions=self.decisions,
             timers=self,
-            claims=FakeClaims(),
+            claims=MemoryClaims(),
             events=self.events,
             published=published,
             sender=sender,

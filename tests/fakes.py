@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from espial import events
+from espial.catalogue import Product
 from espial.deliveries import Connection, RawDelivery
 from espial.errors import MalformedItem, TryAgain, UnknownConnection
 from espial.events import Event, PersonKey
 from espial.ledger import Sheet
-from espial.messages import Receipt
 from espial.normalise import Recordable
 from espial.ports import (
-    AlreadyRefused,
-    AlreadySent,
-    Claim,
-    InProgress,
     Quarantined,
     Recorded,
-    Standing,
     Stored,
-    Unsettled,
     Verdict,
 )
 from espial.streams import Position
@@ -276,52 +269,43 @@ def stream_record(event: Event, sequence: str, *, name: str = "INSERT", sk: str 
     }
 
 
-class FakeClaims:
-    """Send claims in a dict, by the rules of `espial.stores.claims_table`."""
+class FakeCatalogues:
+    """CatalogueTable as dicts."""
 
     def __init__(self) -> None:
-        self.items: dict[tuple[str, str], dict[str, Any]] = {}
+        self.held: dict[str, dict[str, Product]] = {}
+        self.lists: dict[str, Mapping[str, list[str]]] = {}
+        self.times: dict[str, datetime] = {}
+        self.leases: dict[str, datetime] = {}
 
-    def look(self, person: str, send_key: str, *, now: datetime) -> Standing | None:
-        item = self.items.get((person, send_key))
-        if item is None:
-            return None
-        claim = Claim(person, send_key, item["attempt"])
-        match item["state"]:
-            case "sent":
-                receipt = item["receipt"]
-                return AlreadySent(receipt.provider, receipt.provider_message_id, receipt.at)
-            case "refused":
-                return AlreadyRefused(item["reason"])
-            case "free":
-                return claim
-            case "calling" if now < item["until"]:
-                return InProgress(item["until"])
-        return Unsettled(claim, item["called_at"])
+    def take(self, name: str, *, now: datetime, until: datetime) -> bool:
+        if name in self.leases and self.leases[name] > now:
+            return False
+        self.leases[name] = until
+        return True
 
-    def claim(self, person: str, send_key: str, *, now: datetime, lease: timedelta) -> Standing:
-        standing = self.look(person, send_key, now=now)
-        if standing is not None and not isinstance(standing, Claim):
-            return standing
-        attempt = standing.attempt + 1 if standing else 1
-        self.items[person, send_key] = {"state": "calling", "attempt": attempt, "until": now + lease, "called_at": now}
-        return Claim(person, send_key, attempt)
+    def release(self, name: str) -> None:
+        self.leases.pop(name, None)
 
-    def sent(self, claim: Claim, receipt: Receipt) -> None:
-        self._move(claim, "sent", ("calling", "unknown"), receipt=receipt)
+    def loaded_at(self, name: str) -> datetime | None:
+        return self.times.get(name)
 
-    def refused(self, claim: Claim, reason: str) -> None:
-        self._move(claim, "refused", ("calling", "unknown"), reason=reason)
+    def products(self, name: str, ids: Iterable[str]) -> dict[str, Product]:
+        held = self.held.get(name, {})
+        return {id_: held[id_] for id_ in ids if id_ in held}
 
-    def unknown(self, claim: Claim) -> None:
-        self._move(claim, "unknown", ("calling",))
+    def best(self, name: str, categories: Iterable[str]) -> dict[str, list[str]]:
+        lists = self.lists.get(name, {})
+        return {one: lists[one] for one in categories if one in lists}
 
-    def release(self, claim: Claim) -> None:
-        with suppress(TryAgain):
-            self._move(claim, "free", ("calling", "unknown"))
+    def everything(self, name: str) -> dict[str, Product]:
+        return dict(self.held.get(name, {}))
 
-    def _move(self, claim: Claim, state: str, before: tuple[str, ...], **values: Any) -> None:
-        item = self.items[claim.person, claim.send_key]
-        if item["attempt"] != claim.attempt or item["state"] not in (*before, state):
-            raise TryAgain(f"the claim is no longer ours to make {state}")
-        self.items[claim.person, claim.send_key] = {**item, "state": state, **values}
+    def write(self, name: str, products: Iterable[Product], gone: Iterable[str]) -> None:
+        held = self.held.setdefault(name, {})
+        held.update({one.id: one for one in products})
+        for id_ in gone:
+            held.pop(id_, None)
+
+    def finish(self, name: str, best: Mapping[str, list[str]], loaded_at: datetime) -> None:
+        self.lists[name], self.times[name] = best, loaded_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 ROUTES = {
     "in": "ANY /in/{platform}/{connection}",
@@ -12,8 +13,7 @@ ROUTES = {
     "api": "ANY /api/2.0/{proxy+}",
     "v1": "ANY /v1/{proxy+}",
     "timeline": "GET /timeline/{person+}",
-    "explain": "GET /explain/{trigger}/{person+}",
-    "onboarding": "POST /onboarding/{name}",
+    **dict.fromkeys(("u", "c", "o"), "ANY /{page}/{token}"),
     "pull": "ANY /pull/{proxy+}",
     "_bus": "ANY /_bus/request.soap",
     "ctrlPaint.wsdl": "GET /ctrlPaint.wsdl",
@@ -38,17 +38,21 @@ def http_event(
         parameters = {"api_key": parts[3], "proxy": "/".join(parts[4:])}
     elif parts[0] == "api":
         parameters = {"proxy": "/".join(parts[2:])}
-    elif parts[0] == "explain":
-        parameters = {"trigger": parts[1], "person": "/".join(parts[2:])}
+    elif parts[0] in ("u", "c", "o"):
+        parameters = dict(zip(("page", "token"), parts, strict=True))
+    elif parts[0] not in ROUTES:
+        parameters = {"proxy": "/".join(parts)}
     elif "{" not in ROUTES[parts[0]]:
         parameters = {}
     else:
-        parameters = {{"timeline": "person", "onboarding": "name"}.get(parts[0], "proxy"): "/".join(parts[1:])}
+        parameters = {{"timeline": "person"}.get(parts[0], "proxy"): "/".join(parts[1:])}
+    queried = parse_qs(query, keep_blank_values=True)
     return {
         "version": "2.0",
-        "routeKey": ROUTES[parts[0]],
+        "routeKey": ROUTES.get(parts[0], f"{'GET' if method == 'GET' else 'ANY'} /{{proxy+}}"),
         "rawPath": path,
         "rawQueryString": query,
+        **({"queryStringParameters": {name: ",".join(values) for name, values in queried.items()}} if queried else {}),
         "headers": dict(headers or {}),
         "requestContext": {
             "requestId": REQUEST_ID,

@@ -1,4 +1,4 @@
-"""Claims: the table and its fake keep the same rules (goals 39 and 40)."""
+"""Claims: the table and what stands for it in memory keep the same rules (goals 39 and 40)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from espial.errors import TryAgain
 from espial.messages import Receipt
 from espial.ports import AlreadyRefused, AlreadySent, Claim, InProgress, Unsettled
+from espial.simulation.memory import MemoryClaims
 from espial.stores.aws_http import AwsClient
 from espial.stores.claims_table import ClaimsTable
 from espial.stores.light_sdk import LightClient
-from tests.fakes import FakeClaims
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE = timedelta(minutes=2)
@@ -36,10 +36,10 @@ def table(cloud: Any) -> ClaimsTable:
     return ClaimsTable(dynamodb, "events")
 
 
-@pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.cloud) for name in ("sdk", "light"))])
+@pytest.fixture(params=["memory", *(pytest.param(name, marks=pytest.mark.cloud) for name in ("sdk", "light"))])
 def claims(request):
-    if request.param == "fake":
-        yield FakeClaims()
+    if request.param == "memory":
+        yield MemoryClaims()
         return
     cloud = request.getfixturevalue("cloud")
     sdk, http = table(cloud), AwsClient("dynamodb", "eu-west-1", cloud.url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from espial import sources
@@ -132,3 +133,13 @@ def test_no_response_is_tied_to_the_send_of_somebody_else(platform):
         send = sends.get(match.id)
         if send and send.person.email and events[event_id].person.email:
             assert send.person.email == events[event_id].person.email, match.method
+
+
+def test_what_readers_do_on_our_pages_is_tied_to_our_own_send() -> None:
+    """A mail of a trigger is told of by `message_requested`; a click on our link has its send key."""
+    (case,) = (case for case in cases("espial_pages") if case.name == "clicked")
+    click = case.recordables[0].event
+    sent = msgspec.structs.replace(click, type=EventType.MESSAGE_REQUESTED, platform="espial", connection="espial")
+    assert correlation.ties(click, "pages").computed == correlation.ties(sent, "espial").computed != ""
+    other = msgspec.structs.replace(sent, send_key="s-2")
+    assert not {*correlation.ties(click, "pages").keys} & {*correlation.ties(other, "espial").keys}

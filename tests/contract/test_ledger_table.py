@@ -10,10 +10,10 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from espial.errors import TryAgain
-from espial.ledger import Entry, Ledger, Sheet, hour_of
+from espial.ledger import KEPT, Entry, Ledger, Sheet, hour_of
 from espial.services.ledger import IDS_A_SHEET, PUBLISH, of_events
 from espial.stores.aws_http import AwsClient
-from espial.stores.ledger_table import KEPT, LedgerTable
+from espial.stores.ledger_table import LedgerTable
 from espial.stores.light_sdk import LightClient
 from tests.builders import NOON, an_event
 from tests.contract.test_ports import events_table

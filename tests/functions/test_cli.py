@@ -303,4 +303,4 @@ def test_the_ledger_for_programs_is_a_line_for_an_hour_of_a_source(espial, balan
     assert "nothing was received\n" == espial("ledger", "--until", f"{received_at:%Y-%m-%dT%H}").output
     refused = espial("ledger", "--since", "2026-01-01", "--until", "2026-06-01")
     assert 1 == refused.exit_code
-    assert refused.stderr.startswith("espial: --since must lie before --until")
+    assert refused.stderr.startswith("espial: since must lie before until")

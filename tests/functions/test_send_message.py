@@ -49,6 +49,7 @@ def app(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "SEND_QUEUE_ARN": "arn:aws:sqs:eu-west-1:000000000000:send", "SCHEDULE_GROUP": "waits",
         "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/waits", "SHORT_WAIT_SECONDS": "900",
         "SEND_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:000000000000:send-dead", "OUTGOING_NETWORK": "loopback",
+        "PAGES_URL": "https://pages.example.com", "CATALOGUE_TABLE": "catalogues",
     }  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -66,20 +67,21 @@ def _forget() -> None:
             made.cache_clear()
 
 
-def abandoned(*, buys: bool = False) -> dict[str, Any]:
+def abandoned(*, buys: bool = False, cart_id: str = "cart-7") -> dict[str, Any]:
     """A shopper with consent whose cart's wait has just run out; returns the SendQueue message."""
     now = datetime.now(UTC)
     trigger = wiring.published("store").trigger("cart-abandoned")
     assert trigger is not None
     at = now - trigger.wait - timedelta(seconds=1)
     cart = Cart(
-        id="cart-7", currency="EUR", total=12.5, url="https://shop.example.com/cart/7",
+        id=cart_id, currency="EUR", total=12.5, url="https://shop.example.com/cart/7",
         items=(Product(id="p-1", name="Socks", price=12.5, quantity=1),),
     )  # fmt: skip
-    updated = _event(EventType.CART_UPDATED, at, commerce=Commerce(cart=cart))
+    identity = events.event_id(at, cart_id)
+    updated = _event(EventType.CART_UPDATED, at, event_id=identity, commerce=Commerce(cart=cart))
     happened = [_event(EventType.SUBSCRIBED, at - timedelta(days=1), channel="email"), updated]
     if buys:
-        order = events.Order(id="o-1", cart_id="cart-7")
+        order = events.Order(id="o-1", cart_id=cart_id)
         happened.append(_event(EventType.ORDER_COMPLETED, now, commerce=Commerce(order=order)))
     for event in happened:
         wiring.people("events").merge(event)
@@ -87,7 +89,7 @@ def abandoned(*, buys: bool = False) -> dict[str, Any]:
             [Recordable(event, events.encode(event), "P#id:cust-1")], transport="tracking", expires_days=60
         )
     run = Run(
-        trigger="cart-abandoned", person="id:cust-1", key="cart-7", version=updated.event_id,
+        trigger="cart-abandoned", person="id:cust-1", key=cart_id, version=updated.event_id,
         started_at=at, due_at=at + trigger.wait, event=updated,
     )  # fmt: skip
     assert wiring.runs("events").put(run, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from dataclasses import fields
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from espial.definitions import publish
 from espial.definitions.load import load
 from espial.logs import logger
+from espial.settings import ChangeStackSettings
 from local.cloud import ROOT
 from tests.builders import CONTEXT
 from tests.contract.test_ports import a_bucket, events_table
@@ -22,15 +25,19 @@ from tests.unit.test_journal import EVERYTHING, KEYS, SEED
 pytestmark = pytest.mark.cloud
 
 
+SETTINGS = {one.name.upper(): re.sub("_(table|bucket)$", "", one.name) for one in fields(ChangeStackSettings)}
+
+
 @pytest.fixture
 def api(cloud, load_app, monkeypatch):
     """Asks the function what API Gateway would: path, query, headers -> its answer."""
     a_bucket(cloud).create_bucket(Bucket="exports", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     events_table(cloud, "events")
     monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.url)
-    handler = load_app("serve_api", EVENTS_TABLE="events", STORE_BUCKET="store", EXPORTS_BUCKET="exports").handler
+    look, change = (load_app(name, **SETTINGS).handler for name in ("serve_api", "change_stack"))
 
     def ask(path, query="", body="", method="GET", **headers):
+        handler = look if method == "GET" else change
         return handler(http_event(path, body, headers, method=method, query=query), CONTEXT)
 
     return ask

@@ -52,7 +52,10 @@ def test_a_receiver_is_under_25_megabytes():
     assert sum(path.stat().st_size for path in files) < 25 * MEGABYTE
 
 
-@pytest.mark.parametrize("parts", [("SendMessageFunction",), ("RecordExportFunction", "ParquetLayer")])
+@pytest.mark.parametrize(
+    "parts",
+    [("SendMessageFunction",), ("RecordExportFunction", "ParquetLayer"), ("ChangeStackFunction", "TemplatesLayer")],
+)
 def test_no_function_exceeds_lambdas_limit(parts):
     """250 MB unzipped with all layers (Lambda quotas)."""
     parts = ("DepsLayer", "CoreLayer", *parts)

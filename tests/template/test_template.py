@@ -220,7 +220,12 @@ TABLE_CALLS = {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # the events
         *("GetItem", "PutItem", "UpdateItem"),  # the ledger
     },
-    "ServeApiFunction": {"Query"},  # events, and who is who
+    "ServeApiFunction": {"Query", "BatchGetItem", "GetItem", "Scan"},  # the last for a campaign's events
+    "ServePagesFunction": {"Query"},  # what a reader agreed to
+    "ChangeStackFunction": {
+        *("Query", "Scan", "BatchGetItem", "UpdateItem"),  # events to publish again; files to read again
+        *("GetItem", "PutItem", "PartiQLUpdate"),  # NotificationsTable: switched, sent again
+    },
     "ServeNotificationsFunction": {  # all of NotificationsTable
         *("BatchGetItem", "BatchWriteItem", "PartiQLUpdate", "PutItem", "Query", "UpdateItem"),  # what waits; evidence
         *("DeleteItem", "GetItem"),  # logins, and batches that are out
@@ -234,6 +239,7 @@ TABLE_CALLS = {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),  # our own events
         *("GetItem", "UpdateItem", "Query", "BatchWriteItem"),  # executions and recipients, in a table of their own
     },
+    "LoadCatalogueFunction": {"BatchWriteItem", "GetItem", "Query", "UpdateItem"},  # the last for its lease
     "RouteNotificationsFunction": {"BatchGetItem", "PartiQLInsert", "PutItem"},  # what waits; PutItem for the ledger
     "SendNotificationsFunction": {  # all of NotificationsTable
         *("BatchGetItem", "PartiQLUpdate", "PutItem", "Query", "UpdateItem"),  # what waits, and leases
@@ -250,7 +256,7 @@ TABLE_CALLS = {
     },
     "SendMessageFunction": {
         *("BatchGetItem", "PartiQLInsert", "PartiQLUpdate"),
-        *("GetItem", "PutItem", "Query", "UpdateItem"),
+        *("GetItem", "PutItem", "Query", "UpdateItem"),  # and GetItem, BatchGetItem of CatalogueTable
     },
 }
 """What the stores behind each function ask of the table; the local cloud grants everything and would not notice."""

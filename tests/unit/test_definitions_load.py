@@ -17,7 +17,9 @@ FILES = {
     "connections/esp.yaml": "platform: sendgrid\nsecrets:\n  - secretsmanager:espial/esp\n",
     "providers/ses.yaml": "sender: ses\nfrom: The shop <shop@example.com>\n",
     "templates/hello/template.yaml": "subject: Hello\ncategory: transactional\n",
-    "templates/hello/body.html": "<html><body><p>Hello</p></body></html>\n",
+    "templates/hello/body.html": (
+        '<html><head><meta name="color-scheme" content="light dark"></head><body><p>Hello</p></body></html>\n'
+    ),
     "triggers/hello.yaml": (
         "on: [cart_updated]\nkey: event.commerce.cart.id\nwait: 1h\nsend:\n  provider: ses\n  template: hello\n"
     ),
@@ -325,3 +327,46 @@ def test_a_missing_folder_is_a_problem_not_an_empty_configuration(tmp_path):
     """A mistyped path must not remove every connection."""
     with pytest.raises(InvalidDefinition, match="nowhere: no such folder"):
         load(tmp_path / "nowhere")
+
+
+PAGES = "platform: espial_pages\nsecrets:\n  - secretsmanager:espial/pages\n"
+TRACKED = FILES["triggers/hello.yaml"] + "  track: [links]\n"
+
+
+def test_tracking_needs_a_secret_that_signs_the_links(tmp_path):
+    """Found before the first mail goes out untracked."""
+    what = (
+        "triggers/hello.yaml:7: send.track: needs a connection of platform espial_pages, whose secret signs the links"
+    )
+    assert [what] == problems(tmp_path, {"triggers/hello.yaml": TRACKED})
+    empty = "platform: espial_pages\nsecrets: []\n"
+    assert [what] == problems(tmp_path, {"triggers/hello.yaml": TRACKED, "connections/pages.yaml": empty})
+    checked = load(write(tmp_path, {"triggers/hello.yaml": TRACKED, "connections/pages.yaml": PAGES}))
+    assert ("links",) == checked.triggers["hello"].send.track
+
+
+def test_our_own_page_is_a_way_out(tmp_path):
+    """A marketing trigger by a provider without a page of its own."""
+    marketing = {
+        "templates/hello/template.yaml": "subject: Hello\n",
+        "templates/hello/body.html": "<html><body>{{ unsubscribe_url }}</body></html>\n",
+        "triggers/hello.yaml": FILES["triggers/hello.yaml"] + "consent: {channel: email}\n",
+    }
+    (problem,) = problems(tmp_path, marketing)
+    assert problem.startswith("triggers/hello.yaml:5: send.provider: provider ses has no unsubscribe_url")
+    assert "pages" in load(write(tmp_path, {**marketing, "connections/pages.yaml": PAGES})).connections
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ("{topics: [offers]}", "topics: must map each topic to the title that readers see"),
+        ("{topics: {offers: ''}}", "topics: must map each topic to the title that readers see"),
+        ("{hosts: ['https://shop.example.com/']}", "hosts: must be a list of host names such as `shop.example.com`"),
+        ("{sender: [x]}", "sender: must be the name that readers know"),
+    ],
+)
+def test_what_a_page_could_not_show_is_refused(tmp_path, settings, what):
+    """With the setting to blame."""
+    (problem,) = problems(tmp_path, {"connections/pages.yaml": f"{PAGES}settings: {settings}\n"})
+    assert problem.endswith(f"settings: {what}")

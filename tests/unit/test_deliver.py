@@ -17,14 +17,18 @@ from hypothesis import strategies as st
 from espial import events
 from espial.errors import EspialError, OutcomeUnknown, Refused, TryAgain
 from espial.events import Cart, Commerce, Event, Order, Person, PersonKey, Product
+from espial.mail_links import MailLinks, Reader, reader_of, unseal
 from espial.messages import Message, Receipt
 from espial.normalise import Recordable
 from espial.people import NOTHING, PersonView, merge_profile, timeline
 from espial.services.deliver import Deliverer, Occasion, Outcome
+from espial.services.load_catalogue import load as load_catalogue
+from espial.services.recommend_products import Recommender
+from espial.simulation.memory import MemoryClaims
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
 from espial.vocabulary import EventType
-from tests.fakes import FakeClaims, FakeEventStore
+from tests.fakes import FakeCatalogues, FakeEventStore
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRIGGER: dict[str, Any] = {
@@ -126,13 +130,15 @@ class World:
         self.now = START
         self.definition = Trigger.model_validate(trigger)
         self.store = FakeEventStore()
-        self.claims = FakeClaims()
+        self.claims = MemoryClaims()
         self.booked: dict[tuple[str, ...], Run] = {}
         self.decided: list[tuple[str, str]] = []
         self.due: list[tuple[datetime, Mapping[str, Any]]] = []
         self.provider = Provider(self)
         self.settings: Mapping[str, Any] = PROVIDER
         self.compiled: Mapping[str, Any] = TEMPLATE
+        self.links: MailLinks | None = None
+        self.catalogues = FakeCatalogues()
         self.on_step: Callable[[str], None] = lambda _name: None
 
     # ports
@@ -214,7 +220,8 @@ class World:
         return Deliverer(
             people=step(self, "people"), runs=step(self, "runs"), decisions=step(self, "decisions"),
             timers=step(self, "timers"), claims=step(self.claims, "claims"), events=step(self.store, "events"),
-            published=_Published(self), sender=self.sender, clock=lambda: self.now,
+            published=_Published(self), sender=self.sender, clock=lambda: self.now, links=lambda: self.links,
+            recommender=Recommender(self.catalogues),
         )  # fmt: skip
 
     def deliver(self, request: Mapping[str, Any]) -> Outcome:
@@ -259,7 +266,7 @@ class _Published:
     def __init__(self, world: World) -> None:
         self.trigger = lambda name, version="": world.trigger(name)
         self.template = lambda name, version="": world.template(name)
-        self.triggers = lambda: [world.definition]
+        self.triggers, self.version = lambda: [world.definition], ""
         self.provider = lambda _name: world.settings
 
 
@@ -371,6 +378,44 @@ def test_a_crash_at_any_step_ends_the_same(step):
     before = sum(world.mails().values())
     world.drain([later], hours=24)
     assert before + 1 == sum(world.mails().values()), "a crash muted the person"
+
+
+STAGED = {**TRIGGER, "wait": "0s", "stages": [{"after": "1h"}, {"after": "2h"}, {"after": "5h"}]}
+
+
+def a_series(world: World) -> None:
+    world.provider.idempotent = True
+    world.drain([world.abandons(1)])
+
+
+def steps_of_a_series() -> list[str]:
+    world = World(STAGED)
+    steps: list[str] = []
+    world.on_step = steps.append
+    a_series(world)
+    return steps
+
+
+@pytest.mark.parametrize("step", range(len(steps_of_a_series())))
+def test_a_crash_at_any_step_of_a_series_sends_each_stage_once(step):
+    """No stage is lost, none is sent twice, and they keep their times but for the minute of the retry."""
+    world = World(STAGED)
+    left = iter(range(step + 1))
+
+    def crash(_name: str) -> None:
+        if next(left, None) == step:
+            raise Crash
+
+    world.on_step = crash
+    a_series(world)
+    own = [event for event in world.store.events_of(PersonKey("id", "c-1")) if event.platform == "espial"]
+    assert [EventType.MESSAGE_REQUESTED] * 3 == [event.type for event in own]
+    assert [0, 1, 2] == [event.properties.get("stage", 0) for event in own]
+    assert {"c1@example.com": 3} == world.mails()
+    assert 3 == len({mail.send_key for mail in world.provider.accepted})
+    for hours, event in zip((0, 1, 4), own, strict=True):
+        assert timedelta(0) <= event.occurred_at - START - timedelta(hours=hours) <= timedelta(minutes=4)
+    assert "sent" == world.state()
 
 
 @pytest.mark.parametrize("step", range(len(STEPS)), ids=[f"{i} {name}" for i, name in enumerate(STEPS)])
@@ -541,6 +586,88 @@ def test_what_cannot_be_made_is_skipped_with_the_reason(spoil, reason):
     world.drain([world.abandons(1)])
     assert 0 == world.provider.calls
     assert [("message_skipped", reason)] == world.own()
+
+
+PAGES = MailLinks("https://pages.example.com", b"0123456789abcdef")
+
+
+def test_a_provider_without_a_page_uses_ours():
+    """The header and the body hold one link, which names the person, the mail and the trigger's topic."""
+    world = World({**TRIGGER, "consent": {"channel": "email", "topic": "offers", "opt_in": False}})
+    _no_way_out(world)
+    world.links = PAGES
+    world.drain([world.abandons(1)])
+    (mail,) = world.provider.accepted
+    url = mail.headers["List-Unsubscribe"].strip("<>")
+    assert url in mail.html
+    assert url in mail.text
+    said = unseal("u", url.removeprefix("https://pages.example.com/u/"), (PAGES.secret,))
+    assert (Reader("id:c-1", "c1@example.com", mail.send_key, "email", "offers"), "") == reader_of("u", said)
+
+
+def test_an_address_that_the_event_alone_names_is_not_tied_to_the_person():
+    """A friend who unsubscribes says nothing of whose address is whose."""
+    world = World({**TRIGGER, "send": {**TRIGGER["send"], "to": "'friend@example.com'"}})
+    _no_way_out(world)
+    world.links = PAGES
+    world.drain([world.abandons(1)])
+    url = (
+        world.provider.accepted[0].headers["List-Unsubscribe"].strip("<>").removeprefix("https://pages.example.com/u/")
+    )
+    assert ["id:c-1", ""] == unseal("u", url, (PAGES.secret,))[:2]
+
+
+def test_links_are_tracked_only_where_the_trigger_asks():
+    """And lead to where they led; what is not asked for stays."""
+    html = "<a href='https://shop.example.com/?a=1&amp;b=2'>x</a><a href='{{ unsubscribe_url }}'>y</a>"
+    for track, found in (((), 0), (("opens",), 0), (("links",), 1), (("links", "opens"), 1)):
+        world = World({**TRIGGER, "send": {**TRIGGER["send"], "track": track}})
+        world.compiled = {**TEMPLATE, "html": html, "sha": "tracked-1"}
+        world.links = PAGES
+        world.drain([world.abandons(1)])
+        (mail,) = world.provider.accepted
+        assert found == mail.html.count("https://pages.example.com/c/")
+        assert ("opens" in track) == ("https://pages.example.com/o/" in mail.html)
+        assert f"https://shop.example.com/u?m={mail.send_key}" in mail.html
+
+
+@pytest.mark.parametrize("said", [{"consent": {"tracking": False}}, {"do_not_track": True}])
+def test_whoever_refuses_is_not_tracked(said):
+    """By consent or by an attribute of theirs."""
+    world = World({**TRIGGER, "send": {**TRIGGER["send"], "track": ["links", "opens"]}})
+    world.compiled = {
+        **TEMPLATE,
+        "html": "<a href='https://shop.example.com/'>x</a>{{ unsubscribe_url }}",
+        "sha": "t-2",
+    }
+    world.links = PAGES
+    request = world.abandons(1)
+    world.happens(
+        msgspec.structs.replace(
+            cart(1, world.now - timedelta(hours=2)), event_id=events.event_id(world.now, "said"), commerce=None,
+            type=EventType.PROFILE_UPDATED, properties={"traits": said},
+        )
+    )  # fmt: skip
+    world.drain([request])
+    assert "pages.example.com" not in world.provider.accepted[0].html
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_mail_without_recommendations_is_skipped_or_shows_its_own_block(required):
+    """As the template says; with a catalogue it shows what is sold, at the price of the moment."""
+    html = "{% for one in recommendations %}{{ one.name }} {{ one.price }}{% else %}nothing{% endfor %}"
+    wanted = {"catalogue": "shop", "count": 1, "fallback": [], "max_age": "1d", "required": required}
+    for loads in (False, True):
+        world = World()
+        world.compiled = {**TEMPLATE, "html": html, "recommendations": wanted, "sha": "recommending-1"}
+        if loads:
+            row = {"id": "p-1", "name": "Laces", "price": "2.50", "url": "https://shop.example.com/p-1"}
+            load_catalogue("shop", [row], world.catalogues, as_of=START, now=START)
+        world.drain([world.abandons(1)])
+        if required and not loads:
+            assert [("message_skipped", "no_recommendations")] == world.own()
+        else:
+            assert ("Laces 2.5" if loads else "nothing") in world.provider.accepted[0].html
 
 
 def test_a_message_that_comes_early_is_set_again():

@@ -147,6 +147,13 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "an image without alt": ({"body_mjml": mjml("\n<mj-section><mj-column><mj-image src='https://x.example.com/1.png'/></mj-column></mj-section>")}, "body.mjml:2: image without alt"),
     "an insecure link": ({"body_mjml": mjml("\n" + SECTION.format('<a href="http://x.example.com">x</a>'))}, "body.mjml:2: href must be https://"),
     "an unchecked link": ({"body_mjml": mjml("\n" + SECTION.format('<a href="{{ name }}">x</a>'))}, "body.mjml:2: href takes a variable: add the `url` filter"),
+    "a script for a link": ({"body_mjml": mjml("\n" + SECTION.format('<a href="JavaScript:alert(1)">x</a>'))}, "body.mjml:2: href must begin with https://"),
+    "an empty link": ({"body_mjml": mjml("\n" + SECTION.format('<a href="">x</a>'))}, "body.mjml:2: href is empty"),
+    "a link without its host": ({"body_mjml": mjml("\n" + SECTION.format('<a href="/cart">x</a>'))}, "body.mjml:2: href must begin with https://"),
+    "a picture in the text": ({"body_mjml": mjml("\n" + SECTION.format('<img alt="" src="data:image/png;base64,x">'))}, "body.mjml:2: src must begin with https://"),
+    "a placeholder of Salesforce's": ({"body_mjml": mjml("\n" + SECTION.format("Hello %%First Name%%"))}, "body.mjml:2: %%First Name%% is another platform's"),
+    "a placeholder of Mailchimp's": ({"body_mjml": mjml("\n" + SECTION.format('<a href="https://x.example.com/?u=*|UNIQID|*">x</a>'))}, "body.mjml:2: *|UNIQID|* is another platform's"),
+    "a placeholder of Mandrill's": ({"body_mjml": mjml("\n" + SECTION.format("[[name]]"))}, "body.mjml:2: [[name]] is another platform's"),
     "no way out": ({"template_yaml": YAML.replace("transactional", "marketing"), "body_mjml": mjml(BODY)}, "body.mjml:1: marketing mail needs a visible unsubscribe link"),
     "broken MJML": ({"body_mjml": "<mjml><mj-body><mj-section></mj-body></mjml>"}, "body.mjml:1: MJML:"),
     "an unknown element": ({"body_mjml": mjml("\n<mj-foo>x</mj-foo>")}, "body.mjml:2: MJML: no element mj-foo here"),
@@ -174,8 +181,34 @@ def test_everything_wrong_is_found_at_once(tmp_path):
 def test_a_mail_that_gmail_would_clip_warns(tmp_path):
     """Over 102 KB the end of the mail is cut off, and with it the way out."""
     compiled = compile_template(folder(tmp_path, body_mjml=mjml(SECTION.format("long " * 21_000))))
-    (warning,) = compiled["warnings"]
-    assert "Gmail clips at 102 KB" in warning
+    assert "Gmail clips at 102 KB" in compiled["warnings"][0]
+
+
+DARK = '<meta name="color-scheme" content="light dark">'
+DOUBTFUL = {
+    "a button without a link": ("\n<mj-section><mj-column><mj-button>Buy</mj-button></mj-column></mj-section>", "body.mjml:2: mj-button leads nowhere"),
+    "a link to nowhere": ("\n\n" + SECTION.format('<a href="#">x</a>'), "body.mjml:3: a leads nowhere"),
+    "words to be replaced": ("\n" + SECTION.format("Lorem ipsum dolor"), "body.mjml:2: 'Lorem ipsum' reads as if"),
+    "something to be done": ("\n" + SECTION.format("TODO: price"), "body.mjml:2: 'TODO' reads as if"),
+    "no dark mode": (BODY, 'body.mjml: no <meta name="color-scheme"'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "warning"), DOUBTFUL.values(), ids=DOUBTFUL)
+def test_what_is_doubtful_is_told_with_its_line(tmp_path, body, warning):
+    """It is applied all the same."""
+    found = compile_template(folder(tmp_path, body_mjml=mjml(body)))["warnings"]
+    assert any(one.startswith(warning) for one in found), found
+
+
+def test_a_template_with_nothing_doubtful_has_no_warning(tmp_path):
+    """Dark mode declared, every link leads somewhere; TODO in a style sheet, an attribute or Liquid is nobody's text."""
+    body = f"<mjml><mj-head><mj-raw>{DARK}</mj-raw><mj-style>.todo {{ color: red }}</mj-style></mj-head><mj-body>"
+    body += (
+        SECTION.format('<a class="todo" href="https://x.example.com/#top">x</a><a name="top"></a>{{ name }}')
+        + "</mj-body></mjml>"
+    )
+    assert [] == compile_template(folder(tmp_path, body_mjml=body))["warnings"]
 
 
 def test_an_authors_comment_does_not_reach_the_reader(tmp_path):
@@ -189,3 +222,17 @@ def test_what_every_mail_knows_need_not_be_declared(tmp_path):
     """`now` and `unsubscribe_url` are always there."""
     body = mjml(SECTION.format("".join(f"{{{{ {name} }}}}" for name in ALWAYS_KNOWN)))
     assert "transactional" == compile_template(folder(tmp_path, body_mjml=body))["category"]
+
+
+def test_recommendations_are_known_where_they_are_declared(tmp_path):
+    """With their defaults in what is published; a template without them stays the same to the byte."""
+    body = mjml(SECTION.format("{% for one in recommendations %}{{ one.name }}{% endfor %}"))
+    (tmp_path / "a").mkdir()
+    assert "unknown variable 'recommendations" in problems(tmp_path / "a", body_mjml=body)[0]
+    (tmp_path / "b").mkdir()
+    declared = YAML + "recommendations: {catalogue: shop, fallback: [p-1], max_age: 36h}\n"
+    compiled = compile_template(folder(tmp_path / "b", template_yaml=declared, body_mjml=body))
+    wanted = {"catalogue": "shop", "count": 3, "fallback": ["p-1"], "max_age": "36h", "required": False}
+    assert wanted == compiled["recommendations"]
+    (tmp_path / "c").mkdir()
+    assert "recommendations" not in compile_template(folder(tmp_path / "c", body_mjml=mjml(BODY)))

@@ -9,8 +9,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from espial import admin
+from espial.cli import stores
+from espial.cli.app import app
 from espial.events import PersonKey
 from espial.gateway import Refusal, read
 from espial.services.explain import Explanation, explain
@@ -44,6 +47,25 @@ def test_what_was_decided_and_what_would_be_decided_now():
     assert () == why(world, key="78").decided
     told = [json.loads(json.dumps(one)) for one in found.plain()]
     assert ["decided", "now", "now", "beginning", "beginning"] == [one["about"] for one in told]
+
+
+def test_of_a_run_that_waits_every_rule_is_told_as_it_stands():
+    """Through the wait, the quiet hours and the hold: what would come of it in the morning, if nothing happens."""
+    limits = [{"name": "cap", "count": 1, "within": "24h", "scope": "person"}]
+    trigger = a_trigger(quiet_hours={"from": "21:00", "to": "08:00"}, hold="10m", limits=limits, consent=None)
+    world = a_world(trigger)
+    world.happens(cart(at("20:30:00"), "hat"))
+    for clock in ("20:45:00", "22:00:00"):
+        world.until(at(clock))
+        [judged] = why(world).runs
+        assert judged.foreseen is not None
+        assert ("wait", at("08:10:00", day=21), "send") == (
+            judged.decision.outcome, judged.foreseen_at, judged.foreseen.outcome,
+        )  # fmt: skip
+        assert {"freshness", "quiet_hours", "priority", "limit:cap"} <= {rule.name for rule in judged.foreseen.rules}
+    world.until(at("20:00:00", day=21))
+    assert [judged.foreseen_at] == [own.occurred_at for own in world.people.own]
+    assert why(world).runs[0].foreseen is None
 
 
 WHY_NOT = [
@@ -140,13 +162,14 @@ def test_a_trigger_that_was_removed_still_tells_what_it_decided():
 
 def test_what_the_route_asks_for():
     """GET /explain/{trigger}/{person+}."""
-    asked = admin.asked_why(
-        read(http_event("/explain/cart/email:a/b@example.com", method="GET", query="key=77&limit=3"))
-    )
+    asked = _asked("/explain/cart/email:a/b@example.com", "key=77&limit=3")
     assert admin.Reasons("cart", PersonKey("email", "a/b@example.com"), "77", 3) == asked
-    assert admin.Reasons("cart", ADA_KEY, None, 20) == admin.asked_why(
-        read(http_event("/explain/cart/id:P-1001", method="GET"))
-    )
+    assert admin.Reasons("cart", ADA_KEY, None, 20) == _asked("/explain/cart/id:P-1001")
+
+
+def _asked(path: str, query: str = "") -> admin.Reasons:
+    _, _, trigger, person = path.split("/", 3)
+    return admin.asked_why(read(http_event(path, method="GET", query=query)), trigger, person)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +183,7 @@ def test_what_the_route_asks_for():
 def test_what_the_route_refuses(path, query, reason):
     """With a reason."""
     with pytest.raises(Refusal) as caught:
-        admin.asked_why(read(http_event(path, method="GET", query=query)))
+        _asked(path, query)
     assert reason == caught.value.reason
 
 
@@ -174,3 +197,58 @@ def test_what_the_route_answers():
     )  # fmt: skip
     with pytest.raises(Refusal, match="no trigger 'other' is in force"):
         admin.explained(why(world, "other"), ADA_KEY)
+
+
+# the commands -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def espial(monkeypatch):
+    """Runs a command on a world instead of a stack."""
+
+    def run(world, *words):
+        store = world.people
+        for name, port in (
+            ("people", store),
+            ("events", store),
+            ("decisions", world.decisions),
+            ("published", world.published),
+        ):
+            monkeypatch.setattr(stores, name, lambda _stack, port=port: port)
+        return CliRunner().invoke(app, list(words))
+
+    return run
+
+
+def test_the_command_tells_people_what_was_decided_and_what_would_be(espial):
+    """In words: the skip on record, the run that waits, and which events began one."""
+    world = a_world(a_trigger(where="size(event.commerce.cart.items) < 3"))
+    world.happens(cart(at("10:00:00"), "shoe"))
+    world.happens(order(at("10:30:00")))
+    world.happens(cart(at("10:40:00"), "hat", id="78"))
+    world.happens(cart(at("10:50:00"), "hat", "shoe", "sock", id="79"))
+    lines = espial(world, "explain", "id:P-1001", "cart").output.splitlines()
+    assert "2026-11-20 10:30:00  skip: bought" in lines
+    assert any(line.startswith("  key 78, stage 1, due 2026-11-20 11:40:00") for line in lines)
+    assert ["begins a run", "begins a run", "begins no run"] == [
+        line.partition("cart_updated ")[2] for line in lines if "cart_updated begins" in line
+    ]
+    assert ["NO", "where", "False"] == next(line.split()[:3] for line in lines if line.startswith("NO     where"))
+    told = [
+        json.loads(line)
+        for line in espial(world, "explain", "id:P-1001", "cart", "--json", "--key", "78").stdout.splitlines()
+    ]
+    assert {"78"} == {one["key"] for one in told if "key" in one}
+
+
+def test_the_command_tells_what_a_trigger_did(espial):
+    """By stage and variant, with the goal; a trigger that is not there is said so."""
+    world = a_world(a_trigger(goal={"event": "order_completed", "value": "10.0"}))
+    world.happens(cart(at("10:00:00"), "shoe"))
+    world.happens(order(at("12:00:00")))
+    lines = espial(world, "triggers", "report", "cart").output.splitlines()
+    assert ["cart", "1", "entered", "1"] == lines[1].split()
+    assert ["sent", "1", "100.0%"] == lines[2].split()
+    assert ["cart", "all", "1", "1", "(100.0%)", "10.00"] == lines[-1].split()
+    result = espial(world, "triggers", "report", "other")
+    assert (1, "espial: no trigger 'other' is in force\n") == (result.exit_code, result.stderr)

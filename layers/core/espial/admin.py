@@ -40,7 +40,7 @@ def asked(request: Request) -> Asked:
     """What `GET /timeline/{person+}?limit=&messages_only=&format=` asks for. Raises Refusal (400)."""
     given = _given(request, "limit", "messages_only", "format")
     return Asked(
-        _person(request.path.get("person", "")),
+        person(request.path.get("person", "")),
         _limit(given, "200"),
         messages_only=_one_of(given, "messages_only", ("false", "true")) == "true",
         as_page=_one_of(given, "format", (_preferred(request), "html", "json")) == "html",
@@ -73,11 +73,10 @@ class Reasons(NamedTuple):
     limit: int
 
 
-def asked_why(request: Request) -> Reasons:
+def asked_why(request: Request, trigger: str, about: str) -> Reasons:
     """What `GET /explain/{trigger}/{person+}?key=&limit=` asks for. Raises Refusal (400)."""
     given = _given(request, "key", "limit")
-    person = _person(request.path.get("person", ""))
-    return Reasons(request.path.get("trigger", ""), person, given.get("key"), _limit(given, "20"))
+    return Reasons(trigger, person(about), given.get("key"), _limit(given, "20"))
 
 
 def explained(found: Explanation, person: PersonKey) -> Reply:
@@ -134,16 +133,17 @@ def _limit(given: dict[str, str], otherwise: str) -> int:
     return int(limit)
 
 
-def _person(text: str) -> PersonKey:
+def person(text: str) -> PersonKey:
+    """A person's key. Raises Refusal (400)."""
     if len(text.encode()) > LONGEST_KEY:
         raise Refusal(400, "bad_person", f"a person's key has at most {LONGEST_KEY} bytes")
     try:
-        person = PersonKey.parse(text)
+        found = PersonKey.parse(text)
     except ValueError as exc:
         raise Refusal(400, "bad_person", str(exc)) from exc
-    if not person.value.strip():
+    if not found.value.strip():
         raise Refusal(400, "bad_person", "a person's key is empty")
-    return person
+    return found
 
 
 def _preferred(request: Request) -> str:

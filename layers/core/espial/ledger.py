@@ -37,6 +37,9 @@ GRACE = timedelta(hours=2)
 PATIENCE = timedelta(hours=26)
 """How long something may wait for a retry, or a file be read, before that is a difference by itself."""
 
+KEPT = timedelta(days=35)
+"""Longer than a delivery can come again: 14 days in its queue, 14 in the dead-letter queue."""
+
 HELD = 2_000_000
 """Ids and units in memory at a time, 200 bytes each; an hour of more is read several times."""
 

@@ -16,6 +16,7 @@ from espial.events import Event, PersonKey
 from espial.normalise import Recordable
 
 if TYPE_CHECKING:  # the acknowledging path imports this module, and needs none of these
+    from espial.catalogue import Product
     from espial.messages import Message, Receipt
     from espial.people import Membership, PersonView
     from espial.triggers.decision import Decision
@@ -84,6 +85,16 @@ class Stored(NamedTuple):
     event: Event
     via: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+
+
+class Others(NamedTuple):
+    """Other reports of one event: each that says something else, and all that the agreeing ones say together.
+
+    `together` is None where the recorded event says all of it.
+    """
+
+    conflicts: list[dict[str, Any]]
+    together: dict[str, Any] | None
 
 
 class EventStore(Protocol):
@@ -294,6 +305,22 @@ class Published(Protocol):
 
     def template(self, name: str, version: str = "") -> Mapping[str, Any]:
         """A compiled template (`espial.templates.compile`). Raises Refused("unknown_template")."""
+        ...
+
+
+class Catalogues(Protocol):
+    """Products that mails recommend, as the shop's last file had them. Each raises TryAgain when the store is away."""
+
+    def loaded_at(self, name: str) -> datetime | None:
+        """When a file was last taken over whole; None for a catalogue that never was."""
+        ...
+
+    def products(self, name: str, ids: Iterable[str]) -> Mapping[str, Product]:
+        """Those of the ids that are sold, as they are now."""
+        ...
+
+    def best(self, name: str, categories: Iterable[str]) -> Mapping[str, Sequence[str]]:
+        """Category -> ids of its best sellers, the best first; "" is the whole shop."""
         ...
 
 

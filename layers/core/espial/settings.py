@@ -134,8 +134,24 @@ class ServeApiSettings(Settings):
     """What serve_api reads."""
 
     events_table: str
+    feeds_table: str
+    notifications_table: str
+    recipients_table: str
     store_bucket: str
     exports_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeStackSettings(ServeApiSettings):
+    """What change_stack reads; the two functions are the names of those that it has run."""
+
+    event_bus: str
+    raw_queue_url: str
+    notice_queue_url: str
+    outgoing_queue_url: str
+    onboarding_queue_url: str
+    write_feed_function: str
+    deliver_feed_function: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +161,23 @@ class ServeNotificationsSettings(Settings):
     notifications_table: str
     store_bucket: str
     public_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServePagesSettings(Settings):
+    """What serve_pages reads."""
+
+    events_table: str
+    raw_queue_url: str
+    store_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCatalogueSettings(Settings):
+    """What load_catalogue reads."""
+
+    catalogue_table: str
+    store_bucket: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +217,10 @@ class EnterPeopleSettings(RunTriggersSettings):
 
 @dataclass(frozen=True, slots=True)
 class SendMessageSettings(WaitSettings):
-    """What send_message reads."""
+    """What send_message reads; `pages_url` is where serve_pages answers."""
 
     events_table: str
     store_bucket: str
     outgoing_network: str
+    pages_url: str
+    catalogue_table: str

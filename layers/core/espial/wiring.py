@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from espial.admin import Asked, Reasons
+    from espial.admin import Reasons
     from espial.exports.files import ChunkQueue, ExportLedger, ExportObjects
     from espial.feeds.definition import Sink as FeedSink
     from espial.feeds.files import Sink
-    from espial.journal.table import Journal
     from espial.ledger import Ledger
+    from espial.mail_links import MailLinks
     from espial.onboarding.definition import OnboardingDefinition
     from espial.ports import (
         Claims,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         EventBus,
         EventStore,
         Outside,
-        Quarantine,
         RawArchive,
         Requests,
         Runs,
@@ -38,22 +37,31 @@ if TYPE_CHECKING:
     )
     from espial.services.deliver import Deliverer
     from espial.services.deliver_feed import Delivery
+    from espial.services.destinations import Destinations
     from espial.services.enter_people import Entrance, Segments
     from espial.services.explain import Explanation
+    from espial.services.export_files import ExportFiles
+    from espial.services.feed_status import FeedStatus
+    from espial.services.load_catalogue import Loader
     from espial.services.onboard_recipients import Onboarder
     from espial.services.onboarding import Accepted
     from espial.services.publish_events import Wanted
     from espial.services.pull_events import Puller
     from espial.services.pull_notifications import Pull
+    from espial.services.recipient_files import RecipientFiles
     from espial.services.record_export import ChunkRecorder
+    from espial.services.replay_quarantine import WaysBack
     from espial.services.route_notifications import Router
     from espial.services.run_triggers import TriggerRunner
     from espial.services.serve_destination import Worker
+    from espial.services.serve_pages import Pages
     from espial.services.split_export import Splitter
     from espial.services.write_feed import FeedWriter
     from espial.settings import (
+        ChangeStackSettings,
         DeliverFeedSettings,
         EnterPeopleSettings,
+        LoadCatalogueSettings,
         OnboardRecipientsSettings,
         PullEventsSettings,
         ReceiverSettings,
@@ -64,17 +72,22 @@ if TYPE_CHECKING:
         SendNotificationsSettings,
         ServeApiSettings,
         ServeNotificationsSettings,
+        ServePagesSettings,
         SplitExportSettings,
         SweepExportsSettings,
         WaitSettings,
         WriteFeedSettings,
     )
     from espial.stores.aws_http import AwsClient
+    from espial.stores.conflicts import ConflictsTable
     from espial.stores.definitions_bucket import DefinitionsBucket
+    from espial.stores.events_table import EventsTable
     from espial.stores.guarded_http import GuardedHttp
     from espial.stores.outgoing_queue import SqsOutgoingQueue
+    from espial.stores.past_events import PastEvents
     from espial.stores.people_table import PeopleTable
     from espial.stores.published_templates import PublishedTemplates
+    from espial.stores.quarantine import S3Quarantine
 
 
 @cache
@@ -171,7 +184,7 @@ def archive(store_bucket: str) -> RawArchive:
 
 
 @cache
-def quarantine(store_bucket: str) -> Quarantine:
+def quarantine(store_bucket: str) -> S3Quarantine:
     """Everything refused after it was accepted."""
     from espial.stores.quarantine import S3Quarantine
 
@@ -454,6 +467,8 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
     from datetime import UTC, datetime
 
     from espial.services.deliver import Deliverer
+    from espial.services.recommend_products import Recommender
+    from espial.stores.catalogue_table import CatalogueTable
 
     return Deliverer(
         people=people(settings.events_table),
@@ -465,19 +480,9 @@ def deliverer(settings: SendMessageSettings) -> Deliverer:
         published=published(settings.store_bucket),
         sender=_senders(settings.store_bucket, settings.outgoing_network),
         clock=lambda: datetime.now(UTC),
+        links=lambda: mail_links(settings.store_bucket, settings.pages_url),
+        recommender=Recommender(CatalogueTable(light("dynamodb"), settings.catalogue_table)),
     )
-
-
-def journal(settings: ServeApiSettings) -> Callable[[Asked], Journal]:
-    """What happened to a person, as the owner's API is asked for it."""
-    from espial.services.journal import journal
-
-    def told(asked: Asked) -> Journal:
-        keys = people(settings.events_table).load(asked.person).keys
-        store, bundle = events_table(settings.events_table), definitions(settings.store_bucket).active()
-        return journal(store, keys, bundle, limit=asked.limit, messages_only=asked.messages_only)
-
-    return told
 
 
 def explanation(settings: ServeApiSettings) -> Callable[[Reasons, datetime], Explanation]:
@@ -497,6 +502,43 @@ def explanation(settings: ServeApiSettings) -> Callable[[Reasons, datetime], Exp
         )
 
     return explained
+
+
+def mail_links(store_bucket: str, pages_url: str) -> MailLinks | None:
+    """Makes links to our own pages; None where no connection holds a secret to sign them with. Raises TryAgain."""
+    from espial.mail_links import PLATFORM, MailLinks
+
+    known = connections(store_bucket)
+    for connection in known.of_platform(PLATFORM):
+        hosts = frozenset(connection.settings.get("hosts", ()))
+        for secret in known.secrets(connection):
+            return MailLinks((connection.public_url or pages_url).rstrip("/"), secret, hosts=hosts)
+    return None
+
+
+@cache
+def pages(settings: ServePagesSettings) -> Pages:
+    """What readers of our mails ask for."""
+    from datetime import UTC, datetime
+
+    from espial.services.serve_pages import Pages
+    from espial.stores.delivery_queue import SqsDeliveryQueue
+
+    return Pages(
+        connections=connections(settings.store_bucket),
+        queue=SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket),
+        people=people(settings.events_table),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+@cache
+def catalogue_loader(settings: LoadCatalogueSettings) -> Loader:
+    """Loads catalogues from files."""
+    from espial.services.load_catalogue import Loader
+    from espial.stores.catalogue_table import CatalogueTable
+
+    return Loader(export_objects(), CatalogueTable(client("dynamodb"), settings.catalogue_table))
 
 
 @cache
@@ -687,7 +729,7 @@ def _onboardings(store_bucket: str) -> Callable[[str], OnboardingDefinition | No
     return find
 
 
-def reception(settings: ServeApiSettings) -> Callable[..., Accepted]:
+def reception(settings: ChangeStackSettings) -> Callable[..., Accepted]:
     """Takes recipients that come by a call."""
     from functools import partial
 
@@ -732,3 +774,105 @@ def onboarder(
         time_left=time_left,
         sleep=time.sleep,
     )
+
+
+# -- the owner's API: its queues are named by those who change something only
+
+
+def conflicts(table: str) -> ConflictsTable:
+    """What other reports of recorded events say."""
+    from espial.stores.conflicts import ConflictsTable
+
+    return ConflictsTable(client("dynamodb"), table)
+
+
+def every_event(table: str) -> EventsTable:
+    """EventsTable, to be gone through from end to end."""
+    from espial.stores.events_table import EventsTable
+
+    return EventsTable(client("dynamodb"), table)
+
+
+def past_events(table: str) -> PastEvents:
+    """Events as they were recorded."""
+    from espial.stores.past_events import PastEvents
+
+    return PastEvents(client("dynamodb"), client("dynamodbstreams"), table)
+
+
+def _send(queue_url: str, body: str) -> None:
+    client("sqs").send_message(QueueUrl=queue_url, MessageBody=body)
+
+
+def export_files(settings: ServeApiSettings, notice_queue_url: str = "") -> ExportFiles:
+    """Export files, and with a queue having them read again."""
+    from datetime import UTC, datetime
+    from functools import partial
+
+    from espial.services.export_files import ExportFiles
+    from espial.stores.export_ledger import DynamoExportLedger
+
+    return ExportFiles(
+        bucket=settings.exports_bucket,
+        objects=export_objects(),
+        ledger=DynamoExportLedger(client("dynamodb"), settings.events_table),
+        notify=partial(_send, notice_queue_url),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def ways_back(settings: ChangeStackSettings) -> WaysBack:
+    """The queues by which quarantine is left."""
+    from functools import partial
+
+    from espial.services.replay_quarantine import WaysBack
+    from espial.stores.delivery_queue import SqsDeliveryQueue
+
+    queue = SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket)
+    return WaysBack(queue, partial(_send, settings.notice_queue_url), export_ledger(settings.events_table))
+
+
+def destinations(settings: ServeApiSettings, outgoing_queue_url: str = "") -> Destinations:
+    """The destinations that were applied last; with a queue they can be switched on and replayed."""
+    from espial.notifications.definition import readable
+    from espial.services.destinations import Destinations
+    from espial.stores.notifications_table import ConditionsTable, EvidenceTable, OutboxTable
+    from espial.stores.outgoing_queue import SqsOutgoingQueue
+
+    found, _ = readable((definitions(settings.store_bucket).active() or {}).get("destinations", {}))
+    table, name = client("dynamodb"), settings.notifications_table
+    return Destinations(
+        known={one.name: one for one in found},
+        outbox=OutboxTable(table, name),
+        conditions=ConditionsTable(table, name),
+        evidence=EvidenceTable(table, name),
+        poke=SqsOutgoingQueue(client("sqs"), outgoing_queue_url).poke,
+    )
+
+
+def feed_status(settings: ServeApiSettings) -> FeedStatus:
+    """What was written of each feed in force, and how far its sinks are."""
+    from espial.feeds.published import Feeds
+    from espial.services.feed_status import FeedStatus
+    from espial.stores.feeds_table import FeedBookTable
+
+    found = Feeds(definitions(settings.store_bucket).active() or {})
+    return FeedStatus(found, FeedBookTable(client("dynamodb"), settings.feeds_table))
+
+
+def recipient_files(settings: ServeApiSettings, onboarding_queue_url: str = "") -> RecipientFiles:
+    """Files of recipients, and with a queue having them looked at again."""
+    from espial.services.recipient_files import RecipientFiles
+    from espial.stores.onboarding_queue import SqsOnboardingQueue
+    from espial.stores.recipients_table import RecipientsTable
+
+    names = sorted((definitions(settings.store_bucket).active() or {}).get("onboardings", {}))
+    queue = SqsOnboardingQueue(client("sqs"), onboarding_queue_url)
+    return RecipientFiles(tuple(names), RecipientsTable(client("dynamodb"), settings.recipients_table), queue)
+
+
+def begin(function: str, event: dict[str, Any]) -> None:
+    """Have a function run once, without waiting for it."""
+    import json
+
+    client("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=json.dumps(event))

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from espial.cli import (
     apply,
+    catalogue,
     cdp,
     conformance,
     destinations,
@@ -35,7 +36,7 @@ from espial.cli import (
 )
 from espial.cli.output import complain
 from espial.cli.stack import Stack
-from espial.errors import EspialError, InvalidDefinition
+from espial.errors import EspialError, InvalidDefinition, Refused
 
 
 class _Group(TyperGroup):
@@ -60,6 +61,8 @@ def _lines(exc: Exception) -> list[str]:
         return [*exc.problems, f"{len(exc.problems)} problem{'s' if many else ''}: nothing was changed"]
     if type(exc).__module__.partition(".")[0] in ("typer", "click"):
         return []
+    if isinstance(exc, Refused) and exc.detail:
+        return [f"espial: {exc.detail}"]
     if isinstance(exc, EspialError):
         return [f"espial: {exc}"]
     return [f"espial: {type(exc).__name__}: {' '.join(str(exc).split())} (--debug shows where)"]
@@ -102,6 +105,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.command("ledger")(ledger.ledger)
 app.command("republish")(republish.republish)
 app.command("preview")(templates.preview)
+app.add_typer(templates.app, name="template")
 app.command("conformance")(conformance.conformance)
 app.command("send-sample")(sample.send_sample)
 app.command("local-secrets")(secrets.local_secrets)
@@ -110,6 +114,7 @@ app.command("simulate")(travel.simulate)
 app.add_typer(triggers.app, name="triggers")
 app.add_typer(exports.app, name="exports")
 app.add_typer(feeds.app, name="feeds")
+app.add_typer(catalogue.app, name="catalogue")
 app.command("cdp-load")(cdp.cdp_load)
 app.add_typer(onboarding.app, name="onboarding")
 app.add_typer(destinations.app, name="destinations")

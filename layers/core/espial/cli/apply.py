@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from espial.cli import stores
 from espial.cli.output import complain, dump, say
-from espial.cli.stack import Failed, Stack
+from espial.cli.stack import Failed
 from espial.definitions import load, publish
 from espial.definitions.load import Definitions
 from espial.definitions.schemas import KINDS, json_schema
@@ -33,22 +34,15 @@ def apply(
     """
     checked = load.load(directory, stage)
     _warn(checked)
-    new = publish.bundle(checked)
-    stack: Stack = ctx.obj
-    bucket = stores.definitions(stack)
-    before = bucket.active()
-    if overdue := publish.overdue(before, new, datetime.now(UTC)):
-        load.load(directory, stage, overdue=overdue)
-    lines = publish.changes(before, new, bucket)
-    if lines and not dry_run:
-        publish.publish(new, bucket, datetime.now(UTC), replaces=before)
+    checked_again = partial(load.load, directory, stage)
+    done = publish.apply(checked, stores.definitions(ctx.obj), datetime.now(UTC), checked_again, dry_run=dry_run)
     if as_json:
-        dump({"version": new.version, "changes": lines, "applied": bool(lines) and not dry_run})
+        dump(done._asdict())
         return
-    for line in lines:
+    for line in done.changes:
         say(line)
-    version = new.version[:12]
-    if not lines:
+    version = done.version[:12]
+    if not done.changes:
         say(f"nothing to change: version {version} is in force")
     elif dry_run:
         say(f"dry run: version {version} would be put in force; nothing was changed")

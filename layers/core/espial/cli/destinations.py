@@ -11,11 +11,9 @@ import typer
 
 from espial.cli import stores
 from espial.cli.output import dump, say, table
-from espial.cli.stack import Failed, Stack
-from espial.notifications.definition import DestinationDefinition
-from espial.notifications.outbox import Attempt, Health
+from espial.cli.stack import Failed
+from espial.notifications.outbox import Attempt
 from espial.notifications.triggers import ASKABLE
-from espial.services.send_notifications import off
 from espial.stores.batches import batches
 
 app = typer.Typer(help="Other systems that learn of events: how they are, on and off.", no_args_is_help=True)
@@ -30,8 +28,8 @@ AT_ONCE = 100
 @app.command("list")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """Every destination, what waits for it, and how it is."""
-    stack: Stack = ctx.obj
-    facts = [_facts(stack, one) for one in stores.destinations(stack).values()]
+    found = stores.destinations(ctx.obj)
+    facts = [found.facts(one) for one in found.known.values()]
     if as_json:
         dump(facts)
     elif not facts:
@@ -44,9 +42,9 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def show(ctx: typer.Context, destination: Destination, as_json: Json = False) -> None:
     """One destination, and what was tried last."""
-    stack: Stack = ctx.obj
-    facts = _facts(stack, _definition(stack, destination))
-    tried = _tried(stack, destination, 10)
+    found = stores.destinations(ctx.obj)
+    facts = found.facts(found.definition(destination))
+    tried = found.tried(destination, 10)
     if as_json:
         dump({**facts, "attempts": [msgspec.to_builtins(one) for one in tried]})
         return
@@ -59,15 +57,14 @@ def show(ctx: typer.Context, destination: Destination, as_json: Json = False) ->
 @app.command()
 def on(ctx: typer.Context, destination: Destination) -> None:
     """Have a destination served again that was switched off, or that fails, at once."""
-    _switch(ctx.obj, destination, Health(destination=destination))
-    stores.outgoing_queue(ctx.obj).poke([destination])
+    stores.destinations(ctx.obj).switch(destination, on=True)
     say(f"{destination} is on")
 
 
 @app.command("off")
 def off_(ctx: typer.Context, destination: Destination) -> None:
     """Post nothing to a destination; what happens meanwhile waits for it."""
-    _switch(ctx.obj, destination, off(Health(destination=destination), "switched off by hand"))
+    stores.destinations(ctx.obj).switch(destination, on=False)
     say(f"{destination} is off: what happens waits until `espial destinations on {destination}`")
 
 
@@ -79,9 +76,7 @@ def attempts(
     as_json: Json = False,
 ) -> None:
     """What was tried, the newest first: status, time and the head of the answer. Kept 30 days."""
-    stack: Stack = ctx.obj
-    _definition(stack, destination)
-    tried = _tried(stack, destination, limit, notification)
+    tried = stores.destinations(ctx.obj).tried(destination, limit, notification)
     if as_json:
         dump([msgspec.to_builtins(one) for one in tried])
     else:
@@ -102,23 +97,18 @@ def replay(
 
     The receiver gets them under their own ids, marked as a replay.
     """
-    stack: Stack = ctx.obj
     if bool(ids) == (since is not None):
         raise typer.BadParameter("give either --id or --since", param_hint="--id")
     if trigger and trigger not in ASKABLE:
         raise typer.BadParameter(f"no trigger or event type named {trigger!r}", param_hint="--trigger")
-    pushed = _definition(stack, destination).is_pushed
-    outbox = stores.outbox(stack)
-    chosen = ids or (
-        one.id for one in outbox.of(destination, since=_utc(since), until=_utc(until)) if trigger in ("", one.trigger)
-    )
+    found = stores.destinations(ctx.obj)
+    found.definition(destination)
+    chosen = ids or found.put_in(destination, _utc(since), _utc(until), trigger)
     count = 0
     for some in batches(chosen, count=min(rate or AT_ONCE, AT_ONCE)):
         if count and rate:
             time.sleep(len(some) / rate)
-        count += outbox.replay(destination, some, now=datetime.now(UTC))
-        if pushed:
-            stores.outgoing_queue(stack).poke([destination])
+        count += found.replay(destination, some, datetime.now(UTC))
     if ids and not count:
         raise Failed(f"{destination} has no such notification, or it is no longer known")
     say(f"{count:,} notifications wait for {destination} again")
@@ -128,44 +118,9 @@ def _utc(at: datetime | None) -> datetime:
     return at.replace(tzinfo=UTC) if at else datetime.now(UTC) + timedelta(minutes=1)
 
 
-def _definition(stack: Stack, name: str) -> DestinationDefinition:
-    known = stores.destinations(stack)
-    if name not in known:
-        raise Failed(f"no destination named {name!r} was applied (known: {', '.join(known) or 'none'})")
-    return known[name]
-
-
-def _facts(stack: Stack, one: DestinationDefinition) -> dict[str, Any]:
-    health = stores.conditions(stack).health(one.name)
-    return {
-        "destination": one.name,
-        "process": one.process,
-        "on": list(one.on),
-        "waiting": stores.outbox(stack).waiting(one.name),
-        "state": health.state if one.enabled else "disabled",
-        "failures": health.failures,
-        "failing_since": health.failing_since,
-        "probe_at": health.probe_at,
-        "why": health.why,
-    }
-
-
 def _why(facts: dict[str, Any]) -> str:
     since = facts["failing_since"]
     return f"{facts['failures']} failures since {since:%m-%d %H:%M}: {facts['why']}" if since else str(facts["why"])
-
-
-def _switch(stack: Stack, name: str, after: Health) -> None:
-    if not _definition(stack, name).is_pushed:
-        raise Failed(f"{name} is collected from, not posted to: set `enabled: false` in its definition and apply it")
-    conditions = stores.conditions(stack)
-    while not conditions.change(conditions.health(name), after):
-        pass
-
-
-def _tried(stack: Stack, destination: str, limit: int, notification: str = "") -> list[Attempt]:
-    found = stores.evidence(stack).of(destination, notification=notification)
-    return [one for one, _ in zip(found, range(limit), strict=False)]
 
 
 def _show(tried: list[Attempt]) -> None:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
-from espial import events as canonical
 from espial.cli import stores
 from espial.cli.output import dump, out, plain, say, table
 from espial.cli.stack import Stack
 from espial.events import BY_RULE, PersonKey
-from espial.machine import Verdict, rescore
+from espial.machine import Verdict
 from espial.message_state import MessageState, message_states
-from espial.ports import Decided, Stored
+from espial.ports import Decided, Others
 from espial.services import explain as reasons
+from espial.services.recorded import Recorded, of_campaign, of_person
+from espial.services.recorded import state as state_of
 from espial.services.timeline import timeline
-from espial.stores.conflicts import Others
 from espial.triggers.decision import Rule
 
 Limit = Annotated[int, typer.Option(min=1, help="The newest this many.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs, one object a line.")]
-
-Reported = Mapping[str, Others]
-"""Event id -> what its other reports say."""
 
 
 def events(
@@ -45,22 +41,17 @@ def events(
     if (person is None) == (campaign is None):
         raise typer.BadParameter("give --person or --campaign, one of the two")
     stack: Stack = ctx.obj
-    store = stores.events(stack)
+    store, conflicts = stores.events(stack), stores.conflicts(stack)
     if person is not None:
-        keys = stores.keys_of(stack, _key(person))
-        found = timeline(store, lambda _: keys, keys[0], limit=limit)
-        reported = _merged(stores.conflicts(stack).of_person(key) for key in keys)
+        found = of_person(store, conflicts, stores.keys_of(stack, _key(person)), limit=limit)
     else:
-        newest = sorted(store.of_campaign(str(campaign)), key=lambda stored: stored.event.event_id)
-        found = newest[-limit:]
-        reported = stores.conflicts(stack).of_campaign(str(campaign))
-    verdicts = rescore(stored.event for stored in found) if person is not None else {}
+        found = of_campaign(store, conflicts, str(campaign), limit=limit)
     if as_json:
-        dump([_plain(stored, reported, verdicts) for stored in found])
-    elif not found:
+        dump(found.plain())
+    elif not found.stored:
         say(f"nothing is recorded of {person or campaign}")
     else:
-        _show(found, reported, verdicts)
+        _show(found)
 
 
 def messages(
@@ -78,7 +69,7 @@ def messages(
     found = [stored.event for stored in timeline(stores.events(stack), lambda _: keys, keys[0], limit=limit)]
     states = message_states(found)
     if as_json:
-        dump([_state(message, state) for message, state in states.items()])
+        dump([state_of(message, state) for message, state in states.items()])
     elif not states:
         say(f"no message to {person} is known")
     else:
@@ -129,7 +120,10 @@ def _tell_now(found: reasons.Explanation) -> None:
         until = f" until {_instant(decision.until)}" if decision.until else ""
         out.print(f"now  {decision.outcome}{until}: {plain(decision.reason)}", style="bold")
         say(f"  key {plain(run.key)}, stage {run.stage + 1}, due {_instant(run.due_at)}, after event {run.version}")
-        _rules(decision.rules)
+        if judged.foreseen is not None and judged.foreseen_at is not None:
+            then = judged.foreseen
+            say(f"  as things stand, at {_instant(judged.foreseen_at)} {then.outcome}: {plain(then.reason)}")
+        _rules((judged.foreseen or decision).rules)
     for start in found.beginnings:
         event, verdict = start.event, "begins a run" if start.begins else "begins no run"
         out.print(f"{_instant(event.occurred_at)}  {event.type.value} {verdict}", style="bold")
@@ -144,29 +138,15 @@ def _key(person: str) -> PersonKey:
         raise typer.BadParameter(str(exc)) from exc
 
 
-def _merged(found: Iterable[Reported]) -> Reported:
-    return {event_id: others for one in found for event_id, others in one.items()}
-
-
 def _row(message: str, state: MessageState) -> tuple[str, str, str, str]:
     status = state.status
     engaged = ", ".join(sorted(type_.value for type_ in state.engagement))
     return message, status.type.value if status else "-", _instant(status.at) if status else "-", engaged
 
 
-def _state(message: str, state: MessageState) -> dict[str, Any]:
-    status = state.status
-    return {
-        "send_key": message,
-        "status": status.type.value if status else None,
-        "since": status.at.isoformat() if status else None,
-        "engagement": {type_.value: mark.at.isoformat() for type_, mark in state.engagement.items()},
-    }
-
-
-def _show(found: list[Stored], reported: Reported, verdicts: Mapping[str, Verdict]) -> None:
-    rows = []
-    for stored in found:
+def _show(found: Recorded) -> None:
+    rows, reported, verdicts = [], found.reported, found.verdicts
+    for stored in found.stored:
         event = stored.event
         campaign = event.campaign
         name = (campaign.name or campaign.id or campaign.journey_name or campaign.journey_id) if campaign else None
@@ -176,7 +156,7 @@ def _show(found: list[Stored], reported: Reported, verdicts: Mapping[str, Verdic
         about = "\n".join(text.replace("\n", " ") for text in (name, link, by) if text)
         rows.append((_instant(event.occurred_at), kind, event.platform, "\n".join(stored.via), about))
     table(("time (UTC)", "type", "platform", "via", "campaign, link, by whom"), rows, whole=4)
-    say(f"{len(found)} events")
+    say(f"{len(found.stored)} events")
     for mark, differs in MARKS.items():
         if any(mark in _mark(others) for others in reported.values()):
             say(f"{mark} another report of the same event says {differs}; --json shows it")
@@ -193,15 +173,6 @@ def _by(verdict: Verdict) -> str | None:
     """In words; nothing where nothing is known."""
     who = {True: "by a machine", False: "by a person", None: "unknown by whom"}[verdict.machine]
     return f"{who}: {verdict.reason.removeprefix(BY_RULE)}" if verdict.reason else None
-
-
-def _plain(stored: Stored, reported: Reported, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
-    event: dict[str, Any] = msgspec.json.decode(canonical.encode(stored.event))
-    others = reported.get(stored.event.event_id, Others([], None))
-    event |= {"via": list(stored.via), **others._asdict()}
-    if verdict := verdicts.get(stored.event.event_id):
-        event["verdict"] = verdict._asdict()
-    return event
 
 
 def _tell(decided: Decided) -> None:

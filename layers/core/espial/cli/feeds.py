@@ -15,9 +15,7 @@ from espial.cli.output import dump, say, table
 from espial.cli.stack import Failed, Stack
 from espial.errors import TryAgain
 from espial.feeds.checking import Layouts, Present, check, folder
-from espial.feeds.definition import FeedDefinition, Sink
-from espial.feeds.files import MANIFEST, Batch, FeedBook, FeedFile
-from espial.feeds.parcels import DATA, steps_from
+from espial.feeds.files import MANIFEST, Batch, FeedFile
 from espial.services.deliver_feed import placed
 
 app = typer.Typer(
@@ -34,8 +32,8 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
 
     "newly waiting" are the responses that began to wait for their send with that batch.
     """
-    stack: Stack = ctx.obj
-    facts = [_facts(stack, feed) for feed, _ in stores.feeds(stack).feeds()]
+    status = stores.feed_status(ctx.obj)
+    facts = [status.facts(feed) for feed, _ in status.feeds.feeds()]
     if as_json:
         dump(facts)
     elif not facts:
@@ -53,12 +51,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """One batch: what became of its events, and its files in order; and how far the sinks are."""
-    stack: Stack = ctx.obj
-    facts = _facts(stack, _definition(stack, feed)[0])
+    status = stores.feed_status(ctx.obj)
+    facts = status.facts(status.definition(feed)[0])
     number = batch or facts["batch"]
-    found = next((one for one in stores.feed_book(stack).batches(feed, after=number - 1) if one.number == number), None)
-    if number and not found:
-        raise Failed(f"feed {feed} has no batch {number}, or it is no longer known")
+    found = status.batch(feed, number) if number else None
     files = list(found.files) if found else []
     counts = found.counts if found else {}
     if as_json:
@@ -123,7 +119,7 @@ def resend(
 ) -> None:
     """Send files again that sinks had before, as they were."""
     stack: Stack = ctx.obj
-    _definition(stack, feed, sink)
+    stores.feed_status(stack).definition(feed, sink)
     _deliver(stack, {"feed": feed, "names": names, **({"sink": sink} if sink else {})})
 
 
@@ -131,7 +127,7 @@ def resend(
 def write(ctx: typer.Context, feed: Feed) -> None:
     """Write and deliver now what there is, also to sinks that would wait after a failure."""
     stack: Stack = ctx.obj
-    _definition(stack, feed)
+    stores.feed_status(stack).definition(feed)
     said = stores.invoke(stack, stack.write_feed_function, {"feed": feed, "at_once": True})
     say(f"written: {_WRITTEN.get(said.get(feed), said.get(feed) or 'failed, see the log of write_feed')}")
     _deliver(stack, {"feed": feed, "at_once": True})
@@ -181,8 +177,8 @@ _WRITTEN = {
 
 def _present(stack: Stack, feed: str, last: int | None) -> tuple[Layouts, list[Present]]:
     """The files of a feed's batches, or of the last few."""
-    used = _definition(stack, feed)[1]
-    book = stores.feed_book(stack)
+    status = stores.feed_status(stack)
+    used, book = status.definition(feed)[1], status.book
     standing = book.standing(feed)
     after = max((standing.number if standing else 0) - last, 0) if last else 0
     archive = stores.feed_archive(stack)
@@ -191,16 +187,6 @@ def _present(stack: Stack, feed: str, last: int | None) -> tuple[Layouts, list[P
         for batch in book.batches(feed, after=after)
         for file in batch.files
     ]
-
-
-def _definition(stack: Stack, name: str, sink: str | None = None) -> tuple[FeedDefinition, Layouts]:
-    """Raises Failed."""
-    for feed, used in stores.feeds(stack).feeds():
-        if feed.name == name:
-            if sink and sink not in (known := [one.name for one in feed.sinks]):
-                raise Failed(f"feed {name} has no sink {sink} (its sinks: {', '.join(known)})")
-            return feed, used
-    raise Failed(f"no feed named {name} was applied")
 
 
 def _deliver(stack: Stack, event: dict[str, Any]) -> None:
@@ -223,43 +209,6 @@ def _content(stack: Stack, batch: Batch, file: FeedFile) -> bytes:
         raise Failed(f"{file.name} is no longer kept") from None
     except TryAgain as exc:
         raise Failed(str(exc)) from exc
-
-
-def _facts(stack: Stack, feed: FeedDefinition) -> dict[str, Any]:
-    """What is known of a feed, as JSON has it."""
-    book = stores.feed_book(stack)
-    standing = book.standing(feed.name)
-    number = standing.number if standing else 0
-    last = next(iter(book.batches(feed.name, after=number - 1)), None) if number else None
-    files = [file for file in last.files if file.kind == DATA] if last else []
-    return {
-        "feed": feed.name,
-        "batch": number,
-        "closed_at": last.closed_at.isoformat() if last else None,
-        "files": len(files),
-        "rows": sum(file.rows for file in files),
-        "newly_waiting": last.counts.get("waiting", 0) if last else 0,
-        "sinks": [_sink_facts(book, feed.name, sink) for sink in feed.sinks],
-    }
-
-
-def _sink_facts(book: FeedBook, feed: str, sink: Sink) -> dict[str, Any]:
-    at = book.delivered(feed, sink.name)
-    by_day = sink.collect == "day"
-    steps = steps_from(at, book, lambda file: file.kind == DATA or sink.kind == "bucket", by_day=by_day)
-    ready = [step.ready for step in steps if step.parcel]
-    due = sink.schedule.first(ready[0]) if sink.schedule and ready else None
-    return {
-        "sink": at.sink,
-        "kind": sink.kind,
-        "batch": at.batch,
-        "lacks": len(ready),
-        "due": due and due.isoformat(),
-        "failures": at.failures,
-        "reason": at.reason or None,
-        "failed_at": at.failed_at and at.failed_at.isoformat(),
-        "again_at": at.again_at and at.again_at.isoformat(),
-    }
 
 
 def _feed_line(facts: dict[str, Any]) -> tuple[str, ...]:

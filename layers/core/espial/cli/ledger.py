@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Annotated
 
 import typer
 
 from espial.cli import stores
 from espial.cli.output import dump, say, table
-from espial.cli.stack import Failed, Stack
-from espial.ledger import CONSUMERS, Balance, balances, hour_of, plain
+from espial.ledger import CONSUMERS, Balance, plain
+from espial.services.ledger import between
 
 FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d"]
-AT_MOST = timedelta(days=35)
 _WORDS = {
     "unaccounted": "items without a verdict",
     "overcounted": "verdicts too many",
@@ -44,26 +41,13 @@ def ledger(
     now = datetime.now(UTC)
     end = until.replace(tzinfo=UTC) if until else now
     start = since.replace(tzinfo=UTC) if since else end - timedelta(days=1)
-    if not timedelta() < end - start <= AT_MOST:
-        raise Failed("--since must lie before --until, by at most 35 days: for so long the ledger is kept")
-    found = [one for one in _balances(ctx.obj, hour_of(start), end) if _is_of(one.source, platform)]
+    found = list(between(stores.ledger(ctx.obj), start, end, platform))
     if as_json:
         dump([plain(balance, now) for balance in found])
     elif not found:
         say("nothing was received")
     else:
         _show(found, now)
-
-
-def _balances(stack: Stack, hour: datetime, end: datetime) -> Iterator[Balance]:
-    kept = stores.ledger(stack)
-    while hour < end:
-        yield from balances(hour, partial(kept.sheets, hour))
-        hour += timedelta(hours=1)
-
-
-def _is_of(source: str, platform: str | None) -> bool:
-    return platform is None or source == platform or source.startswith(f"{platform}/")
 
 
 def _show(found: list[Balance], now: datetime) -> None:

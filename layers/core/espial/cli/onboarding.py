@@ -11,11 +11,11 @@ import typer
 from espial.cli import stores
 from espial.cli.output import dump, say, table
 from espial.cli.stack import Failed, Stack
-from espial.onboarding.state import ENDED, Execution, Work
+from espial.services.recipient_files import ROOT
+from espial.services.recipient_files import facts as facts_of
 
 app = typer.Typer(help="Recipients handed to platforms: executions, and sending a file.", no_args_is_help=True)
 
-ROOT = "onboarding/"
 _LABELS = {"updated_at": "last moved"}
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="As `list` shows it.")]
@@ -30,12 +30,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Files of recipients and what came of each, the one that moved last first."""
-    stack: Stack = ctx.obj
-    names = [name] if name else sorted((stores.definitions(stack).active() or {}).get("onboardings", {}))
-    recipients = stores.recipients(stack)
-    found = [one for each in names for one in recipients.of(each)]
-    found.sort(key=lambda one: one.updated_at, reverse=True)
-    facts = [_facts(one) for one in found[:limit]]
+    files = stores.recipient_files(ctx.obj)
+    facts = [facts_of(one) for one in files.list([name] if name else files.names)[:limit]]
     if as_json:
         dump(facts)
     elif not facts:
@@ -48,7 +44,7 @@ def list_(
 @app.command()
 def show(ctx: typer.Context, key: Key, as_json: Json = False) -> None:
     """One file: its execution and what came of its rows."""
-    facts = _facts(_found(ctx.obj, key))
+    facts = facts_of(stores.recipient_files(ctx.obj).find(key))
     if as_json:
         dump(facts)
         return
@@ -76,36 +72,8 @@ def run(
 @app.command()
 def resume(ctx: typer.Context, key: Key) -> None:
     """Have a file looked at again now: refused for a reason that is mended since, or standing still."""
-    stack: Stack = ctx.obj
-    execution = _found(stack, key)
-    if execution.state in ENDED:
-        raise Failed(f"{execution.file.key} has ended: `espial onboarding run` sends a file once more")
-    file = execution.file
-    work = Work(bucket=file.bucket, key=file.key, etag=file.etag, version_id=file.version_id)
-    stores.onboarding_queue(stack).put(work)
-    say(f"{file.key}: back on the queue")
-
-
-def _found(stack: Stack, key: str) -> Execution:
-    """The entry of the file, of its last version. Raises Failed."""
-    wanted = ROOT + key.removeprefix(ROOT)
-    name = wanted.removeprefix(ROOT).partition("/")[0]
-    for execution in stores.recipients(stack).of(name):
-        if execution.file.key == wanted:
-            return execution
-    raise Failed(f"{wanted} was not seen yet: `espial onboarding list` shows what was")
-
-
-def _facts(execution: Execution) -> dict[str, Any]:
-    return {
-        "key": execution.file.key,
-        "state": execution.state,
-        "reason": execution.reason or None,
-        "execution": execution.number or None,
-        "updated_at": execution.updated_at.isoformat(),
-        "rows": execution.rows,
-        **execution.counts._asdict(),
-    }
+    execution = stores.recipient_files(ctx.obj).resume(key)
+    say(f"{execution.file.key}: back on the queue")
 
 
 def _line(facts: dict[str, Any]) -> tuple[str, ...]:

@@ -54,11 +54,7 @@ def republish(
     else:
         first, last = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
         found = _of_person(stack, person) if person else stores.past_events(stack).all()
-        _tell(put(event for event in found if _between(event, first, last)), 0)
-
-
-def _between(event: Event, first: datetime | None, last: datetime | None) -> bool:
-    return (first is None or first <= event.received_at) and (last is None or event.received_at <= last)
+        _tell(put(service.received(found, first, last)), 0)
 
 
 def _of_person(stack: Stack, person: str) -> list[Event]:

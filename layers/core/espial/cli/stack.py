@@ -71,6 +71,10 @@ class Stack:
         return self._output("RecipientsTable")
 
     @property
+    def catalogue_table(self) -> str:
+        return self._output("CatalogueTable")
+
+    @property
     def onboarding_queue_url(self) -> str:
         return self._output("OnboardingQueueUrl")
 

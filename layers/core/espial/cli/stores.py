@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,18 @@ from botocore.config import Config
 from espial.cli.stack import Failed, Stack
 from espial.events import PersonKey
 from espial.feeds.published import Feeds
-from espial.notifications.definition import DestinationDefinition, readable
+from espial.notifications.definition import readable
 from espial.ports import Published
+from espial.senders import Ways
+from espial.services.destinations import Destinations
+from espial.services.export_files import ExportFiles
+from espial.services.feed_status import FeedStatus
+from espial.services.recipient_files import RecipientFiles
 from espial.services.replay_quarantine import WaysBack
 from espial.simulation.memory import MemoryPublished
 from espial.stores.aws_http import AwsClient
 from espial.stores.bus import EventBridgeBus
+from espial.stores.catalogue_table import CatalogueTable
 from espial.stores.conflicts import ConflictsTable
 from espial.stores.definitions_bucket import DefinitionsBucket
 from espial.stores.delivery_queue import SqsDeliveryQueue
@@ -29,6 +36,7 @@ from espial.stores.export_ledger import DynamoExportLedger
 from espial.stores.export_objects import S3Objects
 from espial.stores.feed_archive import S3FeedArchive
 from espial.stores.feeds_table import FeedBookTable
+from espial.stores.guarded_http import GuardedHttp
 from espial.stores.ledger_table import LedgerTable
 from espial.stores.notifications_table import ConditionsTable, EvidenceTable, OutboxTable
 from espial.stores.onboarding_queue import SqsOnboardingQueue
@@ -52,6 +60,24 @@ def events(stack: Stack) -> EventsTable:
 
 def walks(stack: Stack) -> WalksTable:
     return WalksTable(stack.client("dynamodb"), stack.events_table)
+
+
+def ways(stack: Stack) -> Ways:
+    """The ways out of this machine for a sender, which gets a client that never retries by itself."""
+
+    def client(service: str) -> Any:
+        return stack.session.client(service, config=Config(retries={"total_max_attempts": 1}))
+
+    def secret(reference: str) -> bytes:
+        store, _, name = reference.partition(":")
+        if store == "ssm":
+            found = stack.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+        else:
+            found = stack.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
+        return str(found).encode().strip()
+
+    http = GuardedHttp("loopback" if stack.is_local else "public")
+    return Ways(client, http, http.dial, secret, lambda: datetime.now(UTC))
 
 
 def keys_of(stack: Stack, key: PersonKey) -> tuple[PersonKey, ...]:
@@ -89,8 +115,17 @@ def ledger(stack: Stack) -> LedgerTable:
     return LedgerTable(stack.client("dynamodb"), stack.events_table)
 
 
+def catalogues(stack: Stack) -> CatalogueTable:
+    return CatalogueTable(stack.client("dynamodb"), stack.catalogue_table)
+
+
 def export_objects(stack: Stack) -> S3Objects:
     return S3Objects(stack.client("s3"))
+
+
+def export_files(stack: Stack) -> ExportFiles:
+    objects, ledger, tell = export_objects(stack), export_ledger(stack), partial(notify, stack)
+    return ExportFiles(stack.exports_bucket, objects, ledger, tell, lambda: datetime.now(UTC))
 
 
 def recipients(stack: Stack) -> RecipientsTable:
@@ -99,6 +134,11 @@ def recipients(stack: Stack) -> RecipientsTable:
 
 def onboarding_queue(stack: Stack) -> SqsOnboardingQueue:
     return SqsOnboardingQueue(stack.client("sqs"), stack.onboarding_queue_url)
+
+
+def recipient_files(stack: Stack) -> RecipientFiles:
+    names = sorted((definitions(stack).active() or {}).get("onboardings", {}))
+    return RecipientFiles(tuple(names), recipients(stack), onboarding_queue(stack))
 
 
 def drops(stack: Stack) -> S3Drops:
@@ -114,14 +154,23 @@ def feed_book(stack: Stack) -> FeedBookTable:
     return FeedBookTable(stack.client("dynamodb"), stack.feeds_table)
 
 
+def feed_status(stack: Stack) -> FeedStatus:
+    return FeedStatus(feeds(stack), feed_book(stack))
+
+
 def feed_archive(stack: Stack) -> S3FeedArchive:
     return S3FeedArchive(stack.client("s3"), stack.feeds_bucket)
 
 
-def destinations(stack: Stack) -> dict[str, DestinationDefinition]:
-    """The destinations that were applied last, by name."""
+def destinations(stack: Stack) -> Destinations:
+    """The destinations that were applied last."""
     found, _ = readable((definitions(stack).active() or {}).get("destinations", {}))
-    return {one.name: one for one in found}
+    known = {one.name: one for one in found}
+
+    def poke(names: Iterable[str]) -> None:  # the queue is needed by those who change something only
+        outgoing_queue(stack).poke(names)
+
+    return Destinations(known, outbox(stack), conditions(stack), evidence(stack), poke)
 
 
 def outbox(stack: Stack) -> OutboxTable:

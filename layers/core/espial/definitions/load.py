@@ -19,6 +19,7 @@ from espial.definitions.problems import meant, problems_of
 from espial.definitions.reading import Document
 from espial.errors import InvalidDefinition
 from espial.feeds.definition import LONGEST_ROTATION, FeedDefinition, LayoutDefinition, built_in
+from espial.mail_links import PLATFORM as PAGES
 from espial.notifications.definition import DestinationDefinition, rivals
 from espial.onboarding.definition import OnboardingDefinition
 from espial.own_events import PLATFORM as OURS
@@ -213,8 +214,12 @@ class _Loading:
         """What one file says of another: a trigger's template and provider must exist, and suit each other and it."""
         templates = [path.name for path in (self.root / "templates").glob("*") if not _ignored(path)]
         providers = [name for kind, name in self.documents if kind == "providers"]
+        connections = definitions.connections.values()
+        pages = any(one.platform == PAGES and one.enabled and one.secrets for one in connections)
         for name, trigger in definitions.triggers.items():
-            self._check_trigger(self.documents["triggers", name], trigger, definitions, templates, providers)
+            self._check_trigger(
+                self.documents["triggers", name], trigger, definitions, templates, providers, pages=pages
+            )
         self._check_series(definitions)
         self._check_campaigns(definitions)
         for name, feed in definitions.feeds.items():
@@ -232,6 +237,8 @@ class _Loading:
         definitions: Definitions,
         templates: Collection[str],
         providers: Collection[str],
+        *,
+        pages: bool,
     ) -> None:
         if trigger.name in self.overdue:
             self.problems.append(document.problem(("entry", "schedule", "at"), "is past: nobody would enter"))
@@ -240,13 +247,16 @@ class _Loading:
             if value not in known:
                 what = f"no {noun} named {value!r}{meant(value, known)}"
                 self.problems.append(document.problem(at, what))
+        if trigger.send.track and not pages:
+            what = f"needs a connection of platform {PAGES}, whose secret signs the links"
+            self.problems.append(document.problem(("send", "track"), what))
         provider = definitions.providers.get(trigger.send.provider)
         if provider is not None and provider.channel != trigger.channel:
             what = f"provider {provider.name} sends {provider.channel}, and this trigger is of {trigger.channel}"
             self.problems.append(document.problem(("send", "provider"), what))
         for used in sorted(set(trigger.templates.values())):
             if definitions.templates.get(used, {}).get("category") == "marketing":
-                self._check_marketing(document, trigger, used, provider)
+                self._check_marketing(document, trigger, used, provider, pages=pages)
 
     def _check_destinations(self, definitions: Definitions, providers: list[str]) -> None:
         """The connections that it names must exist, and its provider, which must send e-mail."""
@@ -340,15 +350,18 @@ class _Loading:
                 self.problems.append(document.problem(("systems",), what))
 
     def _check_marketing(
-        self, document: Document, trigger: Trigger, used: str, provider: ProviderDefinition | None
+        self, document: Document, trigger: Trigger, used: str, provider: ProviderDefinition | None, *, pages: bool
     ) -> None:
         """Marketing mail without consent, or without a way out, must not wait for the first recipient to be noticed."""
         template = f"template {used} is marketing"
         if trigger.consent is None:
             what = f"is missing: {template}, so name what people agreed to, or make the template transactional"
             self.problems.append(document.problem(("consent",), what))
-        if provider is not None and provider.channel == "email" and provider.unsubscribe_url is None:
-            what = f"provider {provider.name} has no unsubscribe_url, and {template}"
+        if provider is not None and provider.channel == "email" and provider.unsubscribe_url is None and not pages:
+            what = (
+                f"provider {provider.name} has no unsubscribe_url, and {template}: "
+                f"name a page of yours, or apply a connection of platform {PAGES} to use ours"
+            )
             self.problems.append(document.problem(("send", "provider"), what))
 
 

@@ -165,7 +165,8 @@ class ProviderDefinition(Definition):
     )
     reply_to: Mailbox | None = Field(default=None, description="Where replies go, when not to `from`.")
     unsubscribe_url: Annotated[str, AfterValidator(_per_message)] | None = Field(
-        default=None, description="The page that takes people off the list; `{message}` becomes the message's key."
+        default=None,
+        description="Your page that takes people off; `{message}` becomes the message's key. Default: our own page.",
     )
     configuration_set: str | None = Field(default=None, description="The SES configuration set to send under.")
     secrets: Mapping[str, SecretReference] = Field(

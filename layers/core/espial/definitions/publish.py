@@ -8,11 +8,11 @@ one can still be read (goal 47).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from espial.campaigns.compiling import made
 from espial.definitions.load import Definitions
@@ -123,6 +123,36 @@ def publish(new: Bundle, bucket: Bucket, applied_at: datetime, *, replaces: Mapp
     dated = {**new.active, "applied_at": applied_at.isoformat()}
     bucket.keep_version(dated)
     bucket.switch(dated, replaces=replaces["version"] if replaces else None)
+
+
+class Applied(NamedTuple):
+    """The definitions' version, what it changes line by line, and whether it was put in force just now."""
+
+    version: str
+    changes: list[str]
+    applied: bool
+
+
+class Again(Protocol):
+    """The same definitions, checked with what only the time tells."""
+
+    def __call__(self, *, overdue: Collection[str]) -> Definitions: ...
+
+
+def apply(checked: Definitions, bucket: Bucket, now: datetime, again: Again, *, dry_run: bool) -> Applied:
+    """Put definitions in force, all or nothing, or only say what that would change.
+
+    Raises TryAgain as `publish`, and InvalidDefinition, by checking `again`, for a schedule that is past.
+    """
+    new = bundle(checked)
+    before = bucket.active()
+    if late := overdue(before, new, now):
+        again(overdue=late)
+    lines = changes(before, new, bucket)
+    is_due = bool(lines) and not dry_run
+    if is_due:
+        publish(new, bucket, now, replaces=before)
+    return Applied(new.version, lines, is_due)
 
 
 def _contents(template: Mapping[str, Any] | None) -> dict[str, Any]:

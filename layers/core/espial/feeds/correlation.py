@@ -26,6 +26,8 @@ from typing import NamedTuple
 import msgspec
 
 from espial.events import Event
+from espial.mail_links import PLATFORM as PAGES
+from espial.own_events import PLATFORM as OURS
 from espial.sources import Source
 from espial.vocabulary import EventType
 
@@ -110,7 +112,8 @@ def ties(event: Event, account: str) -> Ties:
     """What ties the event to its send, or the send to its responses. `account` scopes ids as it does identity."""
     campaign, person = event.campaign, event.person
     code = campaign_code(event)
-    scope = f"{event.platform}\x1f{account}"
+    # what readers do on our pages is told of a mail that we tell of ourselves
+    scope = f"{OURS}\x1f{OURS}" if event.platform == PAGES else f"{event.platform}\x1f{account}"
     address = person.email or person.phone
     contact = person.external_id or person.source_contact_id
     explicit = _explicit(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from email.utils import parseaddr
 from functools import lru_cache
@@ -13,9 +13,13 @@ from typing import Any
 import msgspec
 
 from espial.errors import Refused
+from espial.events import PersonKey
+from espial.mail_links import MailLinks, Reader
 from espial.messages import Message, mailbox
 from espial.people import PersonView
 from espial.templates.render import render
+from espial.templates.tracked import hosts_in, may_track, tracked
+from espial.triggers.definition import Trigger
 from espial.triggers.run import Run
 
 
@@ -27,34 +31,43 @@ def compose(
     key: str,
     provider: Mapping[str, Any],
     template: Mapping[str, Any],
+    links: MailLinks | None = None,
+    track: Collection[str] = (),
+    extra: Mapping[str, Any] = MappingProxyType({}),
     now: datetime,
     channel: str = "email",
-    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Message:
-    """The run's mail or text message under its send key, rendered; the template may print `more` as well.
+    """The run's mail or text message under its send key, rendered. Raises Refused with the reason it cannot be made.
 
-    Raises Refused with the reason it cannot be made.
+    `links` leads to our own pages, for providers that name none of theirs. `track` (`links`, `opens`) goes by way of
+    them too, where the person lets us. `extra` is printed beside what the run and the person give.
     """
     unsubscribe = str(provider.get("unsubscribe_url") or "").replace("{message}", key)
+    if links is not None and not unsubscribe:
+        unsubscribe = links.unsubscribe()
     headers: Mapping[str, str] = {}
     if template["category"] == "marketing" and channel == "email":
         if not unsubscribe:
             raise Refused("no_unsubscribe_url", provider["name"])
         headers = one_click(unsubscribe)
-    rendered = render(template, {**more, **context(run, view, unsubscribe_url=unsubscribe, now=now)})
+    rendered = render(template, {**context(run, view, unsubscribe_url=unsubscribe, now=now), **extra})
     tags = {"trigger": run.trigger, "template": template["name"], **({"variant": run.variant} if run.variant else {})}
     if channel == "sms":
         text = rendered.text.strip()
         return Message(
             channel=channel, to=to, from_=provider["from"], subject="", html="", text=text, send_key=key, tags=tags
         )
+    html = rendered.html
+    if links is not None and track and may_track(view):
+        hosts = hosts_in(template["html"]) | links.hosts
+        html = tracked(html, links, what=track, hosts=hosts, keep={unsubscribe})
     name, sender = parseaddr(provider["from"])
     return Message(
         to=to,
         from_=mailbox(rendered.from_name or name, sender),
         reply_to=provider.get("reply_to", ""),
         subject=rendered.subject,
-        html=rendered.html,
+        html=html,
         text=rendered.text,
         send_key=key,
         headers=headers,
@@ -76,6 +89,19 @@ def unrendered(run: Run, to: str, *, key: str, channel: str, variant: str, facts
         tags={"trigger": run.trigger, "template": variant},
         facts=facts,
     )
+
+
+def reader(trigger: Trigger, run: Run, view: PersonView, to: str, key: str) -> Reader:
+    """Whom the mail's links name: the run's person, and the address where it is known to be theirs.
+
+    An address that only the event named (a friend's, say) must not be tied to the person by a click. A platform's
+    contact id means nothing elsewhere: there the address is all there is. What is the person's key needs no repeating.
+    """
+    address = to.lower()
+    theirs = str(view.attributes.get("email", "")).lower() == address or PersonKey("email", address) in view.keys
+    known = (theirs or PersonKey.parse(run.person).kind == "contact") and run.person != f"email:{address}"
+    topic = trigger.consent.topic if trigger.consent else ""
+    return Reader(run.person, address if known else "", key, trigger.channel, topic)
 
 
 def one_click(url: str) -> dict[str, str]:

@@ -39,6 +39,7 @@ from espial.campaigns.compiled import CampaignTrigger
 from espial.campaigns.facts import facts
 from espial.errors import OutcomeUnknown, Refused, Suppressed, TryAgain
 from espial.events import PersonKey
+from espial.mail_links import MailLinks
 from espial.messages import OWN_KEY, Message, Receipt, check, send_key
 from espial.messages import recipient as destined
 from espial.people import PersonView
@@ -58,7 +59,8 @@ from espial.ports import (
     Timers,
     Unsettled,
 )
-from espial.services.compose import compose, unrendered
+from espial.services.compose import compose, reader, unrendered
+from espial.services.recommend_products import Recommender
 from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, next_stage, recipient
 from espial.triggers.definition import Trigger
@@ -150,7 +152,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliverer:
-    """The ports of this use-case. `sender` opens a provider by its published settings."""
+    """The ports of this use-case. `sender` opens a provider by its published settings.
+
+    `links` makes links to our own pages, where there are any; `recommender` finds what templates recommend.
+    """
 
     people: People
     runs: Runs
@@ -161,6 +166,8 @@ class Deliverer:
     published: Published
     sender: Callable[[str, Mapping[str, Any]], Sender]
     clock: Callable[[], datetime]
+    links: Callable[[], MailLinks | None] = lambda: None
+    recommender: Recommender | None = None
     window: timedelta = field(default=RECONCILE_WINDOW)
 
     def deliver(self, request: Mapping[str, Any]) -> Outcome:
@@ -259,17 +266,41 @@ class Deliverer:
         sender = self.sender(name, settings)
         now = self.clock()
         to = destined(sender.channel, recipient(trigger, run, view, now) or "")
-        key, channel = Occasion.of(run).send_key, sender.channel
+        key = Occasion.of(run).send_key
         known = facts(trigger, run, view, key=key, now=now) if isinstance(trigger, CampaignTrigger) else {}
         if share and share.template is None:
-            return sender, unrendered(run, to, key=key, channel=channel, variant=share.variant, facts=known)
+            return sender, unrendered(run, to, key=key, channel=sender.channel, variant=share.variant, facts=known)
         own = trigger.template(run.stage, guest=view.external_id is None, variant=run.variant)
         compiled = self.published.template((share and share.template) or own, run.definitions)
+        printed = {name: value for name, value in known.items() if name != "event"}  # which templates know as it is
         mail = compose(
-            run, view, to, key=key, provider=settings, template=compiled, now=now, channel=channel, more=known
+            run,
+            view,
+            to,
+            key=key,
+            provider=settings,
+            template=compiled,
+            links=self._links(trigger, run, view, to, key=key, has_page=bool(settings.get("unsubscribe_url"))),
+            track=trigger.send.track,
+            extra={**printed, **self._recommended(compiled, run, view, now)},
+            now=now,
+            channel=sender.channel,
         )
         check(mail, sender.features)
         return sender, mail
+
+    def _links(
+        self, trigger: Trigger, run: Run, view: PersonView, to: str, *, key: str, has_page: bool
+    ) -> MailLinks | None:
+        """To our own pages, where the provider names none or what readers do is to be told."""
+        links = self.links() if trigger.send.track or not has_page else None
+        return links.to(reader(trigger, run, view, to, key)) if links is not None else None
+
+    def _recommended(self, template: Mapping[str, Any], run: Run, view: PersonView, now: datetime) -> Mapping[str, Any]:
+        wanted = template.get("recommendations")
+        if self.recommender is None or not wanted:
+            return {}
+        return {"recommendations": self.recommender.products(wanted, run, view, now)}
 
     def _unmade(self, occasion: Occasion, trigger: Trigger, refusal: Refused) -> Outcome:
         """No mail can be made of it: settled under a claim, lest a template mended meanwhile sends it after all."""

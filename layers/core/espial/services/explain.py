@@ -6,25 +6,33 @@ What was decided is on record. The rest is worked out anew, by the code that dec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from espial.events import Event, PersonKey
+from espial.people import PersonView
 from espial.ports import Decided, Decisions, People, Published
 from espial.triggers.decision import Decision, Rule, beginning, decide
+from espial.triggers.definition import Trigger
 from espial.triggers.run import Run
 
 EVENTS_LOOKED_AT = 5
 """The newest events of which it is said why they began something or nothing."""
 
 
+WAITS_FORESEEN = 5
+"""How many waits, one after the other, are looked through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A run, and what would be decided of it now."""
+    """A run, and what would be decided of it now; if that is to wait, what would come of it then, as things stand."""
 
     run: Run
     decision: Decision
+    foreseen_at: datetime | None = None
+    foreseen: Decision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,10 @@ class Explanation:
             said = {"id": one.id, "decided_at": one.decided_at.isoformat(), "trigger": one.trigger}
             yield {"about": "decided", **said, "key": one.key, "version": one.version, **_decision(one.decision)}
         for judged in self.runs:
-            yield {"about": "now", "at": self.at.isoformat(), **_run(judged.run), **_decision(judged.decision)}
+            now = {"about": "now", "at": self.at.isoformat(), **_run(judged.run), **_decision(judged.decision)}
+            if judged.foreseen is not None and judged.foreseen_at is not None:
+                now["foreseen"] = {"at": judged.foreseen_at.isoformat(), **_decision(judged.foreseen)}
+            yield now
         for start in self.beginnings:
             event = {"event_id": start.event.event_id, "occurred_at": start.event.occurred_at.isoformat()}
             rules = [_rule(rule) for rule in start.rules]
@@ -102,11 +113,21 @@ def explain(
         at=now,
         in_force=True,
         decided=decided,
-        runs=tuple(
-            Judged(run, decide(published.trigger(name, run.definitions) or trigger, run, view, now)) for run in runs
-        ),
+        runs=tuple(_judged(published.trigger(name, run.definitions) or trigger, run, view, now) for run in runs),
         beginnings=tuple(Beginning(event, tuple(beginning(trigger, event, view))) for event in candidates),
     )
+
+
+def _judged(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> Judged:
+    decision = foreseen = decide(trigger, run, person, now)
+    at = now
+    for _ in range(WAITS_FORESEEN):
+        if foreseen.until is None:
+            break
+        at = foreseen.until
+        due_at = at if foreseen.reason == "quiet_hours" else run.due_at  # as the sender moves it
+        foreseen = decide(trigger, replace(run, due_at=due_at), person, at)
+    return Judged(run, decision, at, foreseen) if at != now else Judged(run, decision)
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from espial.deliveries import RawDelivery
-from espial.errors import TryAgain
+from espial.errors import Refused, TryAgain
 from espial.events import Event
-from espial.ledger import FED_BY, GRACE, PATIENCE, Balance, Entry, Ledger, Sheet, balances, hour_of
+from espial.ledger import FED_BY, GRACE, KEPT, PATIENCE, Balance, Entry, Ledger, Sheet, balances, hour_of
 from espial.own_events import PLATFORM as OURS
 from espial.services.recorder import Report, Tally
 
@@ -177,6 +177,22 @@ def _by_verdict(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for verdict, event_id in pairs:
         found.setdefault(verdict, []).append(event_id)
     return found
+
+
+def between(ledger: Ledger, start: datetime, end: datetime, platform: str | None = None) -> Iterator[Balance]:
+    """The balances of all hours from that of `start` on, of a platform or `platform/connection`, or of all.
+
+    Raises Refused (`bad_range`) unless the ledger can know all of it.
+    """
+    if not timedelta() < end - start <= KEPT:
+        what = f"since must lie before until, by at most {KEPT.days} days: for so long the ledger is kept"
+        raise Refused("bad_range", what)
+    hour = hour_of(start)
+    while hour < end:
+        for one in balances(hour, partial(ledger.sheets, hour)):
+            if platform is None or one.source == platform or one.source.startswith(f"{platform}/"):
+                yield one
+        hour += timedelta(hours=1)
 
 
 def due(now: datetime) -> list[datetime]:

@@ -6,7 +6,7 @@ What is published twice changes nothing: who takes events from the bus knows the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
@@ -74,6 +74,13 @@ def read_gap(message: str) -> Gap:
         since=info.approximate_arrival_of_first_record,
         until=until,
     )
+
+
+def received(events: Iterable[Event], first: datetime | None, last: datetime | None) -> Iterator[Event]:
+    """Those received from one time to another, both included; None: without end."""
+    for event in events:
+        if (first is None or first <= event.received_at) and (last is None or event.received_at <= last):
+            yield event
 
 
 def republish(events: Iterable[Event], *, bus: EventBus, wanted: frozenset[str] | None) -> Counter[str]:

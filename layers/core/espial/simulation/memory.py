@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
@@ -178,9 +179,12 @@ class MemoryDecisions:
         return sorted(found, key=lambda told: (told.decided_at, told.id), reverse=True)[:limit]
 
 
+_State = Literal["calling", "sent", "refused", "free", "unknown"]
+
+
 @dataclass(slots=True)
 class _Held:
-    state: Literal["calling", "sent", "refused", "free", "unknown"]
+    state: _State
     attempt: int
     at: datetime
     until: datetime
@@ -219,28 +223,26 @@ class MemoryClaims:
 
     def sent(self, claim: Claim, receipt: Receipt) -> None:
         """See `ports.Claims.sent`."""
-        held = self._mine(claim)
-        held.state, held.receipt = "sent", receipt
+        self._move(claim, "sent", ("calling", "unknown")).receipt = receipt
 
     def refused(self, claim: Claim, reason: str) -> None:
         """See `ports.Claims.refused`."""
-        held = self._mine(claim)
-        held.state, held.reason = "refused", reason
+        self._move(claim, "refused", ("calling", "unknown")).reason = reason
 
     def unknown(self, claim: Claim) -> None:
         """See `ports.Claims.unknown`."""
-        self._mine(claim).state = "unknown"
+        self._move(claim, "unknown", ("calling",))
 
     def release(self, claim: Claim) -> None:
         """See `ports.Claims.release`."""
-        held = self._held[claim.person, claim.send_key]
-        if held.attempt == claim.attempt and held.state in ("calling", "unknown"):
-            held.state = "free"
+        with suppress(TryAgain):
+            self._move(claim, "free", ("calling", "unknown"))
 
-    def _mine(self, claim: Claim) -> _Held:
+    def _move(self, claim: Claim, state: _State, before: tuple[_State, ...]) -> _Held:
         held = self._held[claim.person, claim.send_key]
-        if held.attempt != claim.attempt or held.state not in ("calling", "unknown"):
-            raise TryAgain("the claim is no longer ours")
+        if held.attempt != claim.attempt or held.state not in (*before, state):
+            raise TryAgain(f"the claim is no longer ours to make {state}")
+        held.state = state
         return held
 
 

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from espial.events import PersonKey
+from espial.ports import Others
 from espial.stores.events_table import MORE
-
-
-class Others(NamedTuple):
-    """Other reports of one event: each that says something else, and all that the agreeing ones say together.
-
-    `together` is None where the recorded event says all of it.
-    """
-
-    conflicts: list[dict[str, Any]]
-    together: dict[str, Any] | None
 
 
 class ConflictsTable:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from espial.errors import TryAgain
-from espial.ledger import Sheet
-
-KEPT = timedelta(days=35)
-"""Longer than a delivery can come again: 14 days in its queue, 14 in the dead-letter queue."""
+from espial.ledger import KEPT, Sheet
 
 PARTITIONS = 8
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from espial import events
+from espial.errors import MalformedDelivery
 from espial.events import Event
 
 PAGES = 1000
@@ -53,12 +54,35 @@ class PastEvents:
 
     def all(self) -> Iterator[Event]:
         """Every event kept, in no order. A Scan: half a read unit for every 4 KB of the whole table."""
-        pages = self._dynamodb.get_paginator("scan").paginate(
+        place: str = ""
+        while True:
+            found, place = self.page(place)
+            yield from found
+            if not place:
+                return
+
+    def page(self, place: str) -> tuple[list[Event], str]:
+        """A page of `all` from a place on ("": from the start), and the place of the next one; "" after the last.
+
+        Raises MalformedDelivery (`bad_place`).
+        """
+        start = {"ExclusiveStartKey": dict(zip(("pk", "sk"), _read_place(place), strict=True))} if place else {}
+        answer = self._dynamodb.scan(
             TableName=self._table,
             FilterExpression="begins_with(sk, :event)",
             ExpressionAttributeValues={":event": {"S": "E#"}},
+            **start,
         )
-        return (event for page in pages for item in page["Items"] for event in _event(item))
+        last = answer.get("LastEvaluatedKey")
+        following = msgspec.json.encode([last["pk"]["S"], last["sk"]["S"]]).decode() if last else ""
+        return [event for item in answer["Items"] for event in _event(item)], following
+
+
+def _read_place(place: str) -> list[dict[str, str]]:
+    try:
+        return [{"S": one} for one in msgspec.json.decode(place, type=tuple[str, str])]
+    except msgspec.MsgspecError as exc:
+        raise MalformedDelivery("bad_place", "not where a page ended") from exc
 
 
 def _event(item: dict[str, Any]) -> list[Event]:

@@ -39,14 +39,22 @@ class S3Quarantine:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
         return [folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", ())]
 
-    def list(self, *, reason: str | None = None, limit: int = 100) -> Iterator[Quarantined]:
-        """See `ports.Quarantine.list`; within a day, newest first too."""
+    def list(self, *, reason: str | None = None, limit: int = 100, after: str = "") -> Iterator[Quarantined]:
+        """See `ports.Quarantine.list`; within a day, newest first too.
+
+        `after`: only what follows this entry, or its whole day where it is no longer there.
+        """
+        first = f"{PREFIX}{after.partition('/')[0]}/" if after else ""
         for day in sorted(self._folders(PREFIX), reverse=True):
+            if first and day > first:
+                continue
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{day}{reason}/" if reason else day
             )
             objects = [found for page in pages for found in page.get("Contents", ())]
-            for found in sorted(objects, key=lambda found: (found["LastModified"], found["Key"]), reverse=True):
+            objects.sort(key=lambda found: (found["LastModified"], found["Key"]), reverse=True)
+            seen = next((number for number, found in enumerate(objects, 1) if found["Key"] == _key(after)), 0)
+            for found in objects[seen:]:
                 if limit <= 0:
                     return
                 with suppress(KeyError):  # replayed since the bucket was listed

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -24,9 +25,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from espial.definitions import reading
 from espial.definitions.problems import problems_of
 from espial.errors import InvalidDefinition
-from espial.templates.hidden import TAG, Hidden, SourceFile
+from espial.templates import lint
+from espial.templates.hidden import Hidden, SourceFile
 from espial.templates.plain import plain_text
 from espial.templates.render import HTML, TEXT
+from espial.triggers.fields import Duration
 
 ALWAYS_KNOWN = ("unsubscribe_url", "now")
 """Variables every mail has, whatever its trigger."""
@@ -47,6 +50,24 @@ class Variable(BaseModel):
     description: str = Field(default="", description="For people; changes nothing.")
 
 
+class Recommendations(BaseModel):
+    """Products beside what the mail is about: `recommendations`, a list that the template loops over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    catalogue: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="As `espial catalogue load` was told to call it."
+    )
+    count: int = Field(default=3, ge=1, le=12, description="At most so many.")
+    fallback: tuple[str, ...] = Field(
+        default=(), max_length=50, description="Product ids for people of whom nothing is known."
+    )
+    max_age: Duration = Field(
+        default=timedelta(days=7), description="A catalogue that was loaded longer ago is not believed."
+    )
+    required: bool = Field(default=False, description="true: without any the mail is skipped, `no_recommendations`.")
+
+
 class TemplateDefinition(BaseModel):
     """template.yaml: the header lines of the mail and what its body may print."""
 
@@ -63,14 +84,18 @@ class TemplateDefinition(BaseModel):
     variables: Mapping[str, Variable] = Field(
         default_factory=dict, description="Dotted path of every value the template prints: what it is, its fallback."
     )
+    recommendations: Recommendations | None = Field(
+        default=None, description="Products that the template recommends, and from where."
+    )
 
 
 def compile_template(folder: Path) -> dict[str, Any]:
     """Compile and check one template.
 
     Returns plain JSON: name, category, subject, from_name, html, text (Liquid), variables {path: {"fallback": …}},
-    warnings (list of text, `file: what` with the file's name in the folder), sha (of all the rest, so that the same
-    template has the same wherever it lies). Raises InvalidDefinition with every problem, `file:line: what`.
+    recommendations (only where the template has some), warnings (list of text, `file: what` or `file:line: what` with
+    the file's name in the folder), sha (of all the rest, so that the same template has the same wherever it lies).
+    Raises InvalidDefinition with every problem, `file:line: what`.
     """
     return _Compiling(folder).run()
 
@@ -141,7 +166,7 @@ class _Compiling:
     def _check(
         self, document: reading.Document, definition: TemplateDefinition, body: SourceFile, text: SourceFile | None
     ) -> None:
-        known = [*ALWAYS_KNOWN, *definition.variables]
+        known = [*ALWAYS_KNOWN, *definition.variables, *(["recommendations"] if definition.recommendations else [])]
         for name in ("subject", "from_name", "preheader"):
             for _, what in _liquid_problems(TEXT, getattr(definition, name), known):
                 self.problems.append(document.problem((name,), what))
@@ -150,7 +175,7 @@ class _Compiling:
                 self.problems += [
                     file.at(index, what) for index, what in _liquid_problems(environment, file.text, known)
                 ]
-        self.problems += [body.at(index, what) for index, what in _markup_problems(body.text)]
+        self.problems += [body.at(index, what) for index, what in lint.problems(body.text)]
         if definition.category == "marketing":
             for file in filter(None, (body, text)):
                 if "unsubscribe_url" not in file.text:
@@ -165,6 +190,11 @@ class _Compiling:
             self.warnings.append(
                 f"{Path(body.shown).name}: compiles to {len(html.encode()):,} bytes; Gmail clips at 102 KB"
             )
+        named = SourceFile(Path(body.shown).name, body.text)
+        self.warnings += [named.at(index, what) for index, what in lint.warnings(body.text)]
+        if not lint.has_dark_mode(html):
+            what = 'no <meta name="color-scheme" content="light dark">: clients recolour it in dark mode as they like'
+            self.warnings.append(f"{named.shown}: {what}")
         compiled = {
             "name": self.folder.name,
             "category": definition.category,
@@ -178,6 +208,8 @@ class _Compiling:
             },
             "warnings": self.warnings,
         }
+        if definition.recommendations:
+            compiled["recommendations"] = definition.recommendations.model_dump(mode="json")
         for name, environment, source in (("html", HTML, html), ("text", TEXT, str(compiled["text"]))):
             for _, what in _liquid_problems(environment, source, None):
                 raise InvalidDefinition([f"{body.shown}:1: does not survive compiling to {name}: {what}"])
@@ -213,28 +245,6 @@ def _unknown_variables(template: BoundTemplate, known: list[str]) -> Iterator[tu
             path = ".".join(str(part) for part in variable.segments if isinstance(part, str))
             if not any(f"{path}.".startswith(f"{name}.") or f"{name}.".startswith(f"{path}.") for name in known):
                 yield variable.span.index, f"unknown variable {path!r}: declare it under `variables` in template.yaml"
-
-
-_ATTRIBUTE = re.compile(r"([\w-]+)\s*=\s*(?:\"((?:\{\{.*?\}\}|\{%.*?%\}|[^\"])*)\"|'([^']*)')", re.DOTALL)
-_OUTPUT = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
-_OWN_LINKS = ("unsubscribe_url",)
-
-
-def _markup_problems(source: str) -> Iterator[tuple[int, str]]:
-    """(index, what) of images without a description and of links that are unsafe or insecure."""
-    for tag in TAG.finditer(source):
-        attributes = {
-            match[1].lower(): match[2] if match[2] is not None else match[3] for match in _ATTRIBUTE.finditer(tag[3])
-        }
-        if tag[2].lower() in ("img", "mj-image") and "alt" not in attributes:
-            yield tag.start(), 'image without alt: describe it, or alt="" if it is decoration'
-        for name in ("href", "src", "background-url"):
-            link = attributes.get(name, "").strip()
-            if link.startswith("http://"):
-                yield tag.start(), f"{name} must be https://"
-            output = _OUTPUT.match(link)
-            if output and not output[1].rstrip().endswith("| url") and output[1].strip() not in _OWN_LINKS:
-                yield tag.start(), f"{name} takes a variable: add the `url` filter, {{{{{output[1].rstrip()} | url }}}}"
 
 
 # -- MJML and CSS

@@ -198,6 +198,7 @@ class Send(_Model):
     unknown_outcome   what to do when nobody can tell whether the provider took it and its events stay silent:
                       `skip` risks that the person gets none, `resend` that they get two
     channel           what the provider sends, `email` or `sms`; left out, the channel of `consent`, else e-mail
+    track             `links`, `opens`: what readers do is told by our own links, unless the person refused tracking
     """
 
     provider: Name
@@ -206,6 +207,7 @@ class Send(_Model):
     to: Expression = "person.email"
     unknown_outcome: Literal["skip", "resend"] = "skip"
     channel: Literal["email", "sms"] | None = None
+    track: tuple[Literal["links", "opens"], ...] = ()
 
 
 class Goal(_Model):
