@@ -180,6 +180,20 @@ def test_an_event_of_a_campaign_starts_another_at_most_three_deep(tmp_path):
     assert ["campaigns_too_deep"] == world.skipped()
 
 
+def test_somebody_known_by_a_platforms_id_alone(tmp_path):
+    """An event of ours about them is about them."""
+    answers = {
+        "name": "earned",
+        "rules": [{"events": [{"class": "custom", "name": "Points Earned"}]}],
+        "outcomes": [{"kind": "tag", "tag": "earner"}],
+    }
+    with loopback() as platform:
+        world = a_world(tmp_path, platform, behaviours=[BEHAVIOUR, answers], messages=[])
+        world.lives(msgspec.structs.replace(bought(person=Person(source_contact_id="u-7")), platform="sessionm"))
+    known = world.people.load(PersonKey("contact", "sessionm/u-7")).events
+    assert ["earner", "vip"] == tags_of(known, NOON)
+
+
 def test_once_ever_and_so_often(tmp_path):
     """Total and per period."""
     with loopback(Canned(202)) as platform:
