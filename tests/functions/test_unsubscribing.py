@@ -61,7 +61,7 @@ class Functions:
             "SEND_QUEUE_URL": queues["send"], "SEND_QUEUE_ARN": "arn:aws:sqs:eu-west-1:000000000000:send",
             "SCHEDULE_GROUP": "waits", "SCHEDULE_ROLE_ARN": "arn:aws:iam::000000000000:role/waits",
             "SEND_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:000000000000:send-dead", "SHORT_WAIT_SECONDS": "900",
-            "PAGES_URL": "https://pages.example.com", "CATALOGUE_TABLE": "catalogues", "RAW_QUEUE_URL": self.raw,
+            "OUTGOING_NETWORK": "loopback", "PAGES_URL": "https://pages.example.com", "CATALOGUE_TABLE": "catalogues", "RAW_QUEUE_URL": self.raw,
         }  # fmt: skip
 
     def call(self, name: str, event: dict[str, Any]) -> Any:

@@ -537,6 +537,22 @@ def test_without_evidence_it_is_given_up_after_the_window():
     assert [("message_skipped", "outcome_unknown")] == world.own()
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_may_have_gone_is_not_booked_as_skipped_because_of_what_came_after(accepted):
+    """A call is lost, then the person buys: it is not repeated, nor booked by the purchase; events may tell yet."""
+    world = World()
+    moods = iter(["accepts in silence" if accepted else "lost"])
+    world.provider = Provider(world, mood=lambda: next(moods), idempotent=True)
+    request = world.abandons(1)
+    assert "repeating_with_the_same_key" == world.deliver(request).reason
+    world.happens(order(1, world.now))
+    if accepted:
+        world.report(world.provider.accepted[0])
+    world.drain([])
+    assert 1 == world.provider.calls
+    assert [("message_requested", "") if accepted else ("message_skipped", "outcome_unknown")] == world.own()
+
+
 def test_a_busy_provider_is_asked_again():
     """A throttle costs time, not the mail."""
     world = World()

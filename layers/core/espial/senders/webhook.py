@@ -1,7 +1,7 @@
 """Somebody else's API by a definition: what a variant of a campaign says, where and how its webhook says (C1, C27-C30).
 
 Source of the token's request: RFC 6749, 4.4; of Basic and Bearer: RFC 7617 and 6750. The send key goes along as
-`Idempotency-Key`, and every repeat of a call has the same body.
+`Idempotency-Key`, and a repeat of a call has the same UUIDs.
 """
 
 from __future__ import annotations

@@ -311,7 +311,11 @@ class Deliverer:
 
     # -- under the claim
 
-    def _claim(self, occasion: Occasion, trigger: Trigger, run: Run, sender: Sender, mail: Message) -> Outcome:
+    def _claim(
+        self, occasion: Occasion, trigger: Trigger, run: Run, sender: Sender, mail: Message, *, repeats: bool = False
+    ) -> Outcome:
+        """`repeats`: a call of whose outcome nobody knows went before."""
+        given_back = self._unknown if repeats else self._unsent
         standing = self.claims.claim(occasion.person, occasion.send_key, now=self.clock(), lease=LEASE)
         if not isinstance(standing, Claim):
             return self._resume(occasion, trigger, standing)
@@ -319,28 +323,40 @@ class Deliverer:
         try:
             view = self.people.load(PersonKey.parse(occasion.person))
         except TryAgain as exc:
-            return self._unsent(occasion, standing, "person_unreadable", now + timedelta(seconds=exc.after))
+            return given_back(occasion, standing, "person_unreadable", now + timedelta(seconds=exc.after))
         same = destined(mail.channel, recipient(trigger, run, view, now) or "") == mail.to
         if not same or decide(trigger, run, view, now).outcome != "send":
-            return self._unsent(occasion, standing, "changed_meanwhile", now)
-        return self._hand_over(trigger, run, standing, sender, mail)
+            return given_back(occasion, standing, "changed_meanwhile", now)
+        return self._hand_over(trigger, run, standing, (sender, mail), given_back)
 
-    def _hand_over(self, trigger: Trigger, run: Run, claim: Claim, sender: Sender, mail: Message) -> Outcome:
-        occasion = Occasion.of(run)
+    def _hand_over(
+        self,
+        trigger: Trigger,
+        run: Run,
+        claim: Claim,
+        made: tuple[Sender, Message],
+        given_back: Callable[[Occasion, Claim, str, datetime], Outcome],
+    ) -> Outcome:
+        occasion, (sender, mail) = Occasion.of(run), made
         try:
             receipt = sender.send(mail, idempotency_key=occasion.send_key)
         except Refused as exc:
             if isinstance(exc, Suppressed):
-                made = happened.suppressed(occasion, mail, exc.reason, channel=trigger.channel, at=self.clock())
-                record_own(self.events, made)
+                bounced = happened.suppressed(occasion, mail, exc.reason, channel=trigger.channel, at=self.clock())
+                record_own(self.events, bounced)
             return self._refused(occasion, trigger, claim, exc)
         except TryAgain as exc:
-            return self._unsent(occasion, claim, "provider_busy", self.clock() + timedelta(seconds=exc.after))
+            return given_back(occasion, claim, "provider_busy", self.clock() + timedelta(seconds=exc.after))
         except OutcomeUnknown:
             self.claims.unknown(claim)
             return self._settle(occasion, trigger, Unsettled(claim, self.clock()))
         self.claims.sent(claim, receipt)
         return self._sent(occasion, trigger, receipt, run)
+
+    def _unknown(self, occasion: Occasion, claim: Claim, reason: str, at: datetime) -> Outcome:
+        """No call was made, but the one before may have been taken: looked at again at `at`."""
+        self.claims.unknown(claim)
+        return self._later(occasion, reason, at)
 
     def _unsent(self, occasion: Occasion, claim: Claim, reason: str, at: datetime) -> Outcome:
         """Nothing was handed over, surely: the claim is free again, and the occasion is looked at anew at `at`."""
@@ -376,8 +392,11 @@ class Deliverer:
             self.claims.sent(unsettled.claim, receipt)
             return self._sent(occasion, trigger, receipt, self._run(occasion))
         if self._takes_a_key_once(trigger, view, occasion):
-            self.claims.release(unsettled.claim)
-            return self._later(occasion, "repeating_with_the_same_key", now + REPEAT_AFTER)
+            again = unsettled.since + REPEAT_AFTER
+            if now < again:
+                return self._later(occasion, "repeating_with_the_same_key", again)
+            if (outcome := self._repeated(occasion, trigger, unsettled.claim, view)) is not None:
+                return outcome
         if now < unsettled.since + self.window:
             # counted from the call, so that every copy of the message sets the same timer
             looks = (now - unsettled.since) // RECONCILE_STEP + 1
@@ -388,6 +407,18 @@ class Deliverer:
             return self._later(occasion, "sending_again", now)
         self.claims.refused(unsettled.claim, "outcome_unknown")
         return self._skipped(occasion, trigger, Decision("skip", "outcome_unknown"), now)
+
+    def _repeated(self, occasion: Occasion, trigger: Trigger, claim: Claim, view: PersonView) -> Outcome | None:
+        """The same call once more, if it would still be made; else None: whether it was taken, events may tell."""
+        run = self._run(occasion)
+        if run is None or decide(trigger, run, view, self.clock()).outcome != "send":
+            return None
+        try:
+            sender, mail = self._prepare(trigger, run, view)
+        except Refused:
+            return None
+        self.claims.release(claim)
+        return self._claim(occasion, trigger, run, sender, mail, repeats=True)
 
     def _takes_a_key_once(self, trigger: Trigger, view: PersonView, occasion: Occasion) -> bool:
         share = trigger.share(view, occasion.person) if isinstance(trigger, CampaignTrigger) else None
