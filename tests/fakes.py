@@ -177,6 +177,16 @@ class FakeDeliveryQueue:
         self.deliveries.append(delivery)
 
 
+class FakeRequests:
+    """Request ids in a dict."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], str] = {}
+
+    def first(self, connection: str, request: str, content: str) -> str:
+        return self.known.setdefault((connection, request), content)
+
+
 class FakeOutside:
     """The world as a dict of documents; `asked` is every address fetched."""
 

@@ -9,6 +9,8 @@ from urllib.parse import parse_qs
 
 ROUTES = {
     "in": "ANY /in/{platform}/{connection}",
+    "priv": "ANY /priv/v1/apps/{api_key}/{proxy+}",
+    "api": "ANY /api/2.0/{proxy+}",
     "v1": "ANY /v1/{proxy+}",
     "timeline": "GET /timeline/{person+}",
     **dict.fromkeys(("u", "c", "o"), "ANY /{page}/{token}"),
@@ -32,6 +34,10 @@ def http_event(
     parts = path.strip("/").split("/")
     if parts[0] == "in":
         parameters = dict(zip(("platform", "connection"), parts[1:], strict=True))
+    elif parts[0] == "priv":
+        parameters = {"api_key": parts[3], "proxy": "/".join(parts[4:])}
+    elif parts[0] == "api":
+        parameters = {"proxy": "/".join(parts[2:])}
     elif parts[0] in ("u", "c", "o"):
         parameters = dict(zip(("page", "token"), parts, strict=True))
     elif parts[0] not in ROUTES:

@@ -1,4 +1,4 @@
-"""ANY /in/{platform}/{connection}: a platform's webhook, verified, queued and answered."""
+"""ANY /in/{platform}/{connection}: a platform's webhook, verified, queued and answered; and SessionM's REST calls."""
 
 from __future__ import annotations
 
@@ -26,4 +26,8 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
 
 def _receive(request: Request) -> Outcome:
     now = datetime.now(UTC)
+    if "platform" not in request.path:
+        from espial.services.receive_sessionm import receive_sessionm  # noqa: PLC0415  webhooks do without it
+
+        return receive_sessionm(request, connections, queue, wiring.requests(), public_url=settings.public_url, now=now)
     return receive_webhook(request, connections, queue, outside, public_url=settings.public_url, now=now)

@@ -226,7 +226,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 def test_every_sender_over_http_has_a_simulator_and_each_of_its_answers_a_meaning():
     """A sender that nothing judges is none."""
-    assert {"ses", "smtp"} >= {*senders.NAMES} - {*ALL}
+    assert {"ses", "smtp", "webhook"} >= {*senders.NAMES} - {*ALL}
     assert {*ALL} == {*MEANINGS}
     for name in ALL:
         assert {*simulated.load(name).answers} == {*MEANINGS[name]}, name

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from espial import sources
 from espial.deliveries import Connection
 from espial.events import content_hash
 from espial.sources import Export, Layout
-from espial.sources.sessionm import from_csv, layout
+from espial.sources.sessionm import from_csv, from_json, identity, layout, normalise, split
 from tests import samples
+from tests.builders import a_delivery, an_arrival
 from tests.rows import events, items
 
 FILES = {path.name.partition("_")[0]: path for path in samples.exports("sessionm")}
+ARRIVAL = an_arrival(transport="tracking")
 POSTED = {
     record.event.event_id: record
     for name in ("outcomes", "message-events", "events", "transaction", "user")
@@ -95,3 +98,34 @@ def test_how_files_are_written() -> None:
     assert Layout(delimiter="|", encoding="latin-1", columns=("a",)) == layout("k", settings)
     with pytest.raises(ValueError, match="delimiter"):
         sources.of(Connection(name="a", platform="sessionm", settings={"delimiter": "tab"}))
+
+
+def test_a_batch_file_and_the_rest_call_are_one_event() -> None:
+    """`events_*.csv`, `customers_*.csv` and `transactions_*.ndjson` say what a call of the API does."""
+
+    def called(path: str, body: dict[str, Any]) -> Any:
+        delivery = a_delivery(body=orjson.dumps(body), platform="sessionm", url=f"https://hooks.example.com{path}")
+        return split(delivery)[0]
+
+    def file(name: str) -> Export:
+        return Export(bucket="b", key=f"exports/sessionm/loyalty/{name}", etag="e")
+
+    event = {"name": "Clicked", "timestamp": "2026-01-15T09:00:00Z", "event_id": "e-1", "payload": {"id": "buy"}}
+    row = {"externalid": "P-1", "name": "Clicked", "timestamp": "2026-01-15T09:00:00Z", "eventid": "e-1"}
+    line = from_csv({**row, "payloadjson": '{"id": "buy"}'}, file("events_20260115.csv"))
+    assert line
+    posted = called("/priv/v1/apps/-/external/users/P-1/events", {"events": [event]})
+    assert identity(line) == identity(posted)
+    assert normalise(line, ARRIVAL) == normalise(posted, ARRIVAL)
+
+    customer = from_csv({"externalid": "P-1", "city": "Leeds"}, file("customers_20260115.csv"))
+    assert customer
+    changed = called("/priv/v1/apps/-/external/users/P-1", {"user": {"city": "Leeds"}})
+    assert normalise(customer, ARRIVAL)["properties"] == normalise(changed, ARRIVAL)["properties"]
+    assert "P-1" == normalise(changed, ARRIVAL)["person"]["external_id"]
+
+    payments = [{"user_id": "P-1", "user_id_type": "external_id", "amount": 25.0}]
+    bought = {"request_id": "r-1", "request_payload": {"transaction_id": "t-1", "payments": payments}}
+    (line,) = from_json(bought, file("transactions_20260115.ndjson"))
+    posted = called("/api/2.0/send_transaction", bought)
+    assert (identity(line), "P-1") == (identity(posted), normalise(line, ARRIVAL)["person"]["external_id"])

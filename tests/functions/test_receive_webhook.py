@@ -288,3 +288,25 @@ def test_no_function_keeps_more_than_its_clients(webhook):
     assert wiring.aws("sqs") is wiring.aws("sqs")
     if not isinstance(webhook.cloud, MotoCloud):
         assert 1 == len(wiring.aws("sqs")._open)
+
+
+def test_sessionms_rest_calls_come_here_too(cloud, receiver):
+    """Queued under the account whose key and secret are shown; a request id stands for one body, in the bucket."""
+    cloud.client("secretsmanager").create_secret(Name="espial/loyalty", SecretString="k1:s3cret")
+    loyalty = {"platform": "sessionm", "secrets": ["secretsmanager:espial/loyalty"], "account": "loyalty"}
+    publish(cloud, {"loyalty": loyalty})
+    webhook = receiver("receive_webhook")
+    headers = {"authorization": f"Basic {b64encode(b'k1:s3cret').decode()}"}
+
+    def call(path, **content):
+        return http_event(path, json.dumps(content).encode(), headers)
+
+    payments = [{"user_id": "P-1", "user_id_type": "external_id", "amount": 25.0}]
+    bought = {"request_id": "r-1", "request_payload": {"transaction_id": "t-1", "payments": payments}}
+    other = {**bought, "store_id": "s-2"}
+    tagged = call("/priv/v1/apps/k1/external/users/P-1/tags", tags=["vip"])
+    asked = [call("/api/2.0/send_transaction", **body) for body in (bought, bought, other)]
+    assert [202, 200, 200, 409] == statuses(webhook, tagged, *asked)
+    assert [("sessionm", "loyalty", "tracking")] * 3 == [
+        (kept.platform, kept.connection, kept.transport) for kept in webhook.queued()
+    ]

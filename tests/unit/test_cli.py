@@ -165,7 +165,7 @@ def test_preview_writes_what_the_person_would_see(espial):
         (("preview", "hello", "--data", "none.json"), "espial: none.json: cannot be read: No such file or directory"),
         (("preview", "hello", "--data", "bad.json"), "espial: bad.json: not JSON"),
         (("preview", "hello", "--data", "list.json"), "espial: list.json: must be a JSON object"),
-        (("schema", "nonsense"), "espial: no kind 'nonsense': one of connection, "),
+        (("schema", "nonsense"), "espial: no kind 'nonsense': one of campaign, "),
         (("local-secrets",), "espial: local-secrets works on the local cloud only"),
         (("send-sample", "sendgrid"), "espial: no samples in events/sources/sendgrid"),
     ],

@@ -226,11 +226,6 @@ BAD = [
         ["conections: no such kind of definition (did you mean connections?)"],
         id="unknown folder",
     ),
-    pytest.param(
-        {"campaigns/a.yaml": "a: 1"},
-        ["campaigns/a.yaml: campaigns/ cannot be applied yet"],
-        id="reserved folder",
-    ),
     pytest.param({"notes.txt": "a"}, ["notes.txt: stray file"], id="stray file"),
     pytest.param(
         {"stages/local.yaml": "triggers:\n  helo:\n    wait: 3s\n"},
@@ -239,7 +234,7 @@ BAD = [
     ),
     pytest.param(
         {"stages/local.yaml": "templates:\n  hello:\n    subject: x\n"},
-        ["stages/local.yaml:1: templates: a stage may change connections, destinations, feeds, layouts, onboardings"],
+        ["stages/local.yaml:1: templates: a stage may change campaigns, connections, destinations, feeds, layouts, on"],
         id="overlay of a kind that has none",
     ),
     pytest.param(

@@ -452,8 +452,11 @@ def test_our_own_events_and_those_of_nobody_are_passed_over():
     """Nothing to merge, nothing to start."""
     world = a_world()
     nobody = cart(at("10:00:00"), "shoe", person=Person())
-    ours = msgspec.structs.replace(cart(at("10:00:00"), "shoe"), platform="espial")
+    asked = cart(at("10:00:00"), "shoe")
+    ours = msgspec.structs.replace(asked, platform="espial", type=EventType.MESSAGE_REQUESTED)
+    before = dict(world.table.items)
     assert ({}, {}) == (world.handles(nobody), world.handles(ours))
+    assert before == world.table.items
 
 
 @pytest.mark.parametrize("status", ["draft", "paused"])

@@ -10,6 +10,7 @@ EspialError
 ├── TryAgain             a matter of time: retried after `.after` seconds
 │   └── AnswerLost           it was sent, and nobody knows whether it was taken: repeated only where that is harmless
 ├── Refused              a sender or receiver said no for good: recorded with `.reason`
+│   └── Suppressed           … and nothing may be sent to this recipient any more
 ├── OutcomeUnknown       a sender was called and never answered: reconciled, never blindly repeated
 └── InvalidDefinition    a file under definitions/: refused when applied, naming file, line and field
 """
@@ -70,6 +71,10 @@ class Refused(EspialError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class Suppressed(Refused):
+    """The platform says that nothing may be sent to this recipient any more."""
 
 
 class OutcomeUnknown(EspialError):

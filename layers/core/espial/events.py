@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from espial.vocabulary import EventType
+from espial.vocabulary import OWN, EventType
 
 Channel = Literal["email", "sms", "push", "web", "app", "whatsapp", "inapp", "webhook", "pos", "none"]
 Transport = Literal["webhook", "export", "tracking", "internal"]
@@ -290,13 +290,18 @@ BEHAVIOUR_KEYS = ("external_id", "email", "phone", "source_contact_id", "session
 """Default order for behaviour and contact events: the id is what a site, app or shop knows."""
 
 
+def _contact(event: Event, value: str) -> str:
+    """A contact id is the platform's own, so it carries its name; one in an event of ours carries it already."""
+    return value if event.platform == OWN else f"{event.platform}/{value}"
+
+
 def person_keys(event: Event) -> list[PersonKey]:
-    """Every key the event names its person by. `contact` ids are the platform's own, so they carry its name."""
+    """Every key the event names its person by."""
     found = []
     for field, kind in KEY_KINDS.items():
         value = getattr(event.person, field)
         if value:
-            found.append(PersonKey(kind, f"{event.platform}/{value}" if kind == "contact" else value))
+            found.append(PersonKey(kind, _contact(event, value) if kind == "contact" else value))
     return found
 
 
@@ -310,7 +315,7 @@ def home_key(event: Event, order: tuple[str, ...]) -> str:
     for field in order:
         value = getattr(person, field)
         if value:
-            return f"{_HOMES[field]}{event.platform}/{value}" if field == "source_contact_id" else _HOMES[field] + value
+            return _HOMES[field] + (_contact(event, value) if field == "source_contact_id" else value)
     campaign = event.campaign
     scope = (campaign.id or campaign.journey_id) if campaign else None
     if scope:

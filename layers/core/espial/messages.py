@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
+from typing import Any
 
 from espial.errors import Refused
 
@@ -22,6 +23,8 @@ class Message:
     it has a `text` and tags, nothing else.
 
     `external_id` is how the shop's own systems name the recipient, for platforms that know people by it.
+
+    Or what a webhook is to say: `facts` for its placeholders, and nothing that is rendered.
     """
 
     to: str
@@ -36,6 +39,7 @@ class Message:
     tags: Mapping[str, str] = field(default_factory=dict)
     channel: str = "email"
     external_id: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +127,10 @@ def phone(value: str) -> str:
 
 
 def recipient(channel: str, value: str) -> str:
-    """An address or a number, as the channel has it. Raises Refused like `address` and `phone`."""
-    return phone(value) if channel == "sms" else address(value)
+    """An address or a number, as the channel has it, or an id. Raises Refused like `address` and `phone`."""
+    if channel in ("email", "sms"):
+        return phone(value) if channel == "sms" else address(value)
+    return one_line(value)
 
 
 def mailbox(name: str, bare: str) -> str:

@@ -48,6 +48,14 @@ class DeliveryQueue(Protocol):
         ...
 
 
+class Requests(Protocol):
+    """What callers' request ids came with."""
+
+    def first(self, connection: str, request: str, content: str) -> str:
+        """The content that the request id first came with: this one, where it is new. Raises TryAgain."""
+        ...
+
+
 class Outside(Protocol):
     """The little that the receivers ask of the world: a platform's public keys, and confirming a subscription."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         EventStore,
         Outside,
         RawArchive,
+        Requests,
         Runs,
         Sender,
         Timers,
@@ -148,6 +149,14 @@ def raw_queue() -> DeliveryQueue:
 
     settings = receiver_settings()
     return SqsDeliveryQueue(aws("sqs"), settings.raw_queue_url, aws("s3"), settings.store_bucket)
+
+
+@cache
+def requests() -> Requests:
+    """What request ids came with."""
+    from espial.stores.requests import S3Requests
+
+    return S3Requests(aws("s3"), receiver_settings().store_bucket)
 
 
 @cache

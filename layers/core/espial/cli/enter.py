@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from espial.campaigns.compiled import read
 from espial.cli import stores
 from espial.cli.output import dump, say
 from espial.cli.stack import Failed, Stack
 from espial.errors import Refused
 from espial.events import PersonKey
 from espial.services.enter_people import enter_by_call
-from espial.triggers.definition import Trigger
 
 
 def enter(
@@ -39,7 +39,7 @@ def enter(
     written = active.get("triggers", {}).get(trigger)
     try:
         called = enter_by_call(
-            Trigger.model_validate(written) if written else None,
+            read(written) if written else None,
             key,
             request,
             said,

@@ -26,8 +26,8 @@ def local_secrets(
 ) -> None:
     """Make throw-away secrets on the local cloud.
 
-    One for every connection, under its first reference, and those of every onboarding, destination and provider; what
-    signs, and what a simulator or a sink has to accept, goes to .local/secrets.json.
+    One for every connection, under its first reference, and those of every onboarding, destination, provider and
+    webhook; what signs, and what a simulator or a sink has to accept, goes to .local/secrets.json.
     """
     stack: Stack = ctx.obj
     if not stack.is_local:
@@ -51,11 +51,12 @@ def local_secrets(
     for name, provider in definitions.providers.items():
         for secret_name, reference in provider.secrets.items():
             _make(stack, kept, f"{PROVIDER}{name}/{secret_name}", reference, os.urandom(16).hex())
+    _of_webhooks(stack, kept, definitions)
     _keep(kept)
 
 
-ONBOARDING, DESTINATION, PROVIDER = "onboarding/", "destination/", "provider/"
-"""Before the names of onboardings, destinations and providers, which may be those of connections as well."""
+ONBOARDING, DESTINATION, PROVIDER, WEBHOOK = "onboarding/", "destination/", "provider/", "webhook/"
+"""Before the names of onboardings, destinations, providers and webhooks, which may be those of connections as well."""
 
 
 def other_secret(kind: str, name: str) -> str:
@@ -64,6 +65,16 @@ def other_secret(kind: str, name: str) -> str:
     if held is None:
         raise Failed(f"no secret of {kind}{name} was made: `espial local-secrets` makes it")
     return held["secret"]
+
+
+def _of_webhooks(stack: Stack, kept: dict[str, dict[str, str]], definitions: load.Definitions) -> None:
+    """A webhook may show the secret of its provider."""
+    for name, webhook in definitions.webhooks.items():
+        if webhook.secret:
+            reference, is_pair = webhook.secret
+            same = next((one["secret"] for one in kept.values() if one["reference"] == reference), "")
+            value = same or f"{'espial:' if is_pair else ''}{os.urandom(16).hex()}"
+            _make(stack, kept, WEBHOOK + name, reference, value)
 
 
 def _make(stack: Stack, kept: dict[str, dict[str, str]], key: str, reference: str, secret: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from espial.campaigns.compiling import made
 from espial.cli.output import dump, say
 from espial.cli.stack import Failed
 from espial.cli.triggers import show
@@ -59,7 +60,8 @@ def simulate(
     model = Model(folk, seed)
     world = World(
         triggers,
-        providers={name: provider.published() for name, provider in definitions.providers.items()},
+        providers={name: provider.published() for name, provider in definitions.providers.items()}
+        | made(definitions).providers,
         templates=definitions.templates,
         now=first,
         reacts=None if events else model.reacts,
@@ -85,7 +87,7 @@ def _as_live(definitions: Definitions) -> list[Trigger]:
     """What would run if everything that is not paused went live."""
     return [
         trigger if trigger.status == "paused" else trigger.model_copy(update={"status": "live"})
-        for trigger in definitions.triggers.values()
+        for trigger in (*definitions.triggers.values(), *made(definitions).triggers.values())
     ]
 
 

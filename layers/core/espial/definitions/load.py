@@ -9,6 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from espial.campaigns import checking, compiling
+from espial.campaigns.definition import CampaignDefinition, PayloadDefinition, VariantDefinition
+from espial.campaigns.webhook import WebhookDefinition
 from espial.definitions import reading
 from espial.definitions.fields import NAME
 from espial.definitions.models import ConnectionDefinition, ProviderDefinition
@@ -25,18 +28,19 @@ from espial.triggers import durations
 from espial.triggers.definition import Trigger
 
 MODELS: Mapping[str, type[BaseModel]] = {
+    "campaigns": CampaignDefinition,
     "connections": ConnectionDefinition,
     "destinations": DestinationDefinition,
     "feeds": FeedDefinition,
     "layouts": LayoutDefinition,
     "onboardings": OnboardingDefinition,
+    "payloads": PayloadDefinition,
     "providers": ProviderDefinition,
     "triggers": Trigger,
+    "variants": VariantDefinition,
+    "webhooks": WebhookDefinition,
 }
 """Folder -> what each of its `<name>.yaml` files must be."""
-
-RESERVED = ("campaigns",)
-"""Folders that later kinds will use; nothing may lie in them yet."""
 
 FOLDERS = (*MODELS, "templates", "stages")
 
@@ -45,13 +49,17 @@ FOLDERS = (*MODELS, "templates", "stages")
 class Definitions:
     """Everything under definitions/ for one stage, checked and cross-checked, by name."""
 
+    campaigns: dict[str, CampaignDefinition] = field(default_factory=dict)
     connections: dict[str, ConnectionDefinition] = field(default_factory=dict)
     destinations: dict[str, DestinationDefinition] = field(default_factory=dict)
     feeds: dict[str, FeedDefinition] = field(default_factory=dict)
     layouts: dict[str, LayoutDefinition] = field(default_factory=dict)
     onboardings: dict[str, OnboardingDefinition] = field(default_factory=dict)
+    payloads: dict[str, PayloadDefinition] = field(default_factory=dict)
     providers: dict[str, ProviderDefinition] = field(default_factory=dict)
     triggers: dict[str, Trigger] = field(default_factory=dict)
+    variants: dict[str, VariantDefinition] = field(default_factory=dict)
+    webhooks: dict[str, WebhookDefinition] = field(default_factory=dict)
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -133,9 +141,7 @@ class _Loading:
         for path in sorted(self.root.iterdir()):
             if _ignored(path) or (path.is_dir() and path.name in FOLDERS):
                 continue
-            if path.is_dir() and path.name in RESERVED:
-                self.problems += [f"{inner}: {path.name}/ cannot be applied yet" for inner in path.iterdir()]
-            elif path.is_dir():
+            if path.is_dir():
                 self.problems.append(f"{path}: no such kind of definition{meant(path.name, FOLDERS)}")
             else:
                 self.problems.append(f"{path}: stray file: definitions lie in {', '.join(f'{f}/' for f in FOLDERS)}")
@@ -215,6 +221,7 @@ class _Loading:
                 self.documents["triggers", name], trigger, definitions, templates, providers, pages=pages
             )
         self._check_series(definitions)
+        self._check_campaigns(definitions)
         for name, feed in definitions.feeds.items():
             self._check_feed(self.documents["feeds", name], feed, definitions)
         self._check_destinations(definitions, providers)
@@ -263,6 +270,25 @@ class _Loading:
                 value = destination.email.provider
                 what = f"no provider named {value!r}{meant(value, providers)}"
                 self.problems.append(self.documents["destinations", name].problem(("email", "provider"), what))
+
+    def _check_campaigns(self, definitions: Definitions) -> None:
+        """One that is live needs everything that it sends; what a file that is itself refused says is not missed."""
+        refused = [kind for kind, name in self.documents if name not in getattr(definitions, kind)]
+        taken = dict.fromkeys(definitions.triggers, "a trigger of its own")
+        for name, campaign in definitions.campaigns.items():
+            document = self.documents["campaigns", name]
+            for trigger, *_ in compiling.names(campaign):
+                if (other := taken.setdefault(trigger, f"campaign {name!r}")) != f"campaign {name!r}":
+                    self.problems.append(document.problem(("name",), f"its trigger {trigger!r} is {other} already"))
+            if checking.checked(campaign) and not {"payloads", "providers", "variants", "webhooks"} & {*refused}:
+                items = checking.go_live(campaign, definitions)
+                self.problems += [document.problem(item.path, str(item)) for item in items]
+        providers = {name for kind, name in self.documents if kind == "providers"}
+        for kind in ("variants", "webhooks"):
+            for name, one in getattr(definitions, kind).items():
+                if one.provider not in providers:
+                    what = f"no provider named {one.provider!r}{meant(one.provider, providers)}"
+                    self.problems.append(self.documents[kind, name].problem(("provider",), what))
 
     def _check_series(self, definitions: Definitions) -> None:
         """Executions and contacts of two onboardings for one system must not share their ids."""

@@ -159,6 +159,7 @@ class ProviderDefinition(Definition):
 
     sender: Sender = Field(description="The sender that speaks to it.")
     from_: str = Field(
+        default="",
         alias="from",
         description="`The shop <shop@example.com>`: the visible sender. Of text messages: a number or a name.",
     )
@@ -175,14 +176,17 @@ class ProviderDefinition(Definition):
 
     @property
     def channel(self) -> str:
-        """What it sends: `email` or `sms`."""
+        """What it sends: `email`, `sms` or `any`."""
         return senders.load(self.sender).channel
 
     @model_validator(mode="after")
     def _as_the_sender_needs_it(self) -> Self:
         kind = senders.load(self.sender)
+        if not self.from_ and kind.channel != "any":
+            raise ValueError("from: is missing")
         try:
-            (_mailbox if kind.channel == "email" else _origin)(self.from_)
+            if kind.channel != "any":
+                (_mailbox if kind.channel == "email" else _origin)(self.from_)
         except ValueError as exc:
             raise ValueError(f"from: {exc}") from exc
         if self.configuration_set is not None and self.sender != "ses":

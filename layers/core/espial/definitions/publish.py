@@ -14,10 +14,14 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
+from espial.campaigns.compiling import made
 from espial.definitions.load import Definitions
 from espial.feeds.definition import LayoutDefinition, built_in
 
-KINDS = ("connections", "destinations", "feeds", "layouts", "onboardings", "providers", "templates", "triggers")
+KINDS = (
+    *("campaigns", "connections", "destinations", "feeds", "layouts", "onboardings", "payloads", "providers"),
+    *("templates", "triggers", "variants", "webhooks"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,22 @@ class Bucket(Protocol):
 
 def bundle(definitions: Definitions) -> Bundle:
     """Everything as the functions read it; pure, so equal input gives an equal version."""
+    running = made(definitions)
     content: dict[str, Any] = {
+        "campaigns": {name: item.published() for name, item in definitions.campaigns.items()},
         "connections": {name: item.published() for name, item in definitions.connections.items()},
         "destinations": {name: item.published() for name, item in definitions.destinations.items()},
         "feeds": {name: item.published() for name, item in definitions.feeds.items()},
         "layouts": {name: item.published() for name, item in _layouts(definitions).items()},
         "onboardings": {name: item.published() for name, item in definitions.onboardings.items()},
-        "providers": {name: item.published() for name, item in definitions.providers.items()},
+        "payloads": {name: item.published() for name, item in definitions.payloads.items()},
+        "providers": {name: item.published() for name, item in definitions.providers.items()} | running.providers,
         "templates": {name: compiled["sha"] for name, compiled in definitions.templates.items()},
-        "triggers": {name: item.model_dump(mode="json") for name, item in definitions.triggers.items()},
+        "triggers": {
+            name: item.model_dump(mode="json") for name, item in {**definitions.triggers, **running.triggers}.items()
+        },
+        "variants": {name: item.published() for name, item in definitions.variants.items()},
+        "webhooks": {name: item.published() for name, item in definitions.webhooks.items()},
     }
     templates = {str(compiled["sha"]): compiled for compiled in definitions.templates.values()}
     return Bundle({"version": sha256(_canonical(content)).hexdigest(), **content}, templates)

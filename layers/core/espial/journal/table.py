@@ -272,7 +272,7 @@ class _Maker:
 
 def _ours(event: Event) -> Row:
     said = {name: str(value) for name, value in event.properties.items()}
-    trigger = f"trigger {said['trigger']}" if said.get("trigger") else "Espial"
+    trigger = next((f"{kind} {said[kind]}" for kind in ("trigger", "campaign") if said.get(kind)), "Espial")
     whom = words.called(said.get("provider") or "a provider", event.connection)
     activity = words.behaviour(event)
     if event.type is EventType.MESSAGE_REQUESTED:

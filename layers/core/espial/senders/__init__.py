@@ -77,7 +77,7 @@ class Kind(NamedTuple):
     open: OpenSender
     secrets: tuple[str, ...] = ()
     settings: type[Settings] = Settings
-    channel: Literal["email", "sms"] = "email"
+    channel: Literal["email", "sms", "any"] = "email"
     optional: tuple[str, ...] = ()
 
 

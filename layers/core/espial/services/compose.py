@@ -76,6 +76,21 @@ def compose(
     )
 
 
+def unrendered(run: Run, to: str, *, key: str, channel: str, variant: str, facts: Mapping[str, Any]) -> Message:
+    """What a variant's webhook is to say, which its sender renders."""
+    return Message(
+        channel=channel,
+        to=to,
+        from_="",
+        subject="",
+        html="",
+        text="",
+        send_key=key,
+        tags={"trigger": run.trigger, "template": variant},
+        facts=facts,
+    )
+
+
 def reader(trigger: Trigger, run: Run, view: PersonView, to: str, key: str) -> Reader:
     """Whom the mail's links name: the run's person, and the address where it is known to be theirs.
 

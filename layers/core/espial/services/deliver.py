@@ -34,7 +34,10 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from espial import own_events
-from espial.errors import OutcomeUnknown, Refused, TryAgain
+from espial.campaigns import happened
+from espial.campaigns.compiled import CampaignTrigger
+from espial.campaigns.facts import facts
+from espial.errors import OutcomeUnknown, Refused, Suppressed, TryAgain
 from espial.events import PersonKey
 from espial.mail_links import MailLinks
 from espial.messages import OWN_KEY, Message, Receipt, check, send_key
@@ -56,7 +59,7 @@ from espial.ports import (
     Timers,
     Unsettled,
 )
-from espial.services.compose import compose, reader
+from espial.services.compose import compose, reader, unrendered
 from espial.services.recommend_products import Recommender
 from espial.services.recorder import record_own
 from espial.triggers.decision import Decision, Ended, Rule, decide, exit_of, next_stage, recipient
@@ -131,7 +134,7 @@ class Occasion(NamedTuple):
         return send_key(trigger=self.trigger, person=self.person, key=self.key, version=self.version, stage=self.stage)
 
 
-What = Literal["sent", "skipped", "waiting", "nothing"]
+What = Literal["sent", "awarded", "skipped", "waiting", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,10 @@ class Deliverer:
     def _decide(self, occasion: Occasion, trigger: Trigger, run: Run, view: PersonView) -> Outcome:
         now = self.clock()
         decision = decide(trigger, run, view, now)
+        if isinstance(trigger, CampaignTrigger) and _is_eligible(decision):
+            if not trigger.campaign.shares:
+                return self._only_award(trigger, run, view, decision, now)
+            self._award(trigger, run, view, now)
         if decision.outcome != "send":
             return self._resumed(occasion, trigger) or self._not_sent(trigger, run, view, decision, now)
         self.decisions.record(occasion.person, decision, run, now=now)
@@ -220,6 +227,25 @@ class Deliverer:
         except Refused as exc:
             return self._unmade(occasion, trigger, exc)
         return self._claim(occasion, trigger, run, sender, mail)
+
+    def _award(self, trigger: CampaignTrigger, run: Run, view: PersonView, now: datetime) -> None:
+        """Before the message, which may say what was awarded. Ids are computed: a repeat changes nothing."""
+        if trigger.campaign.awards:
+            known = facts(trigger, run, view, key=Occasion.of(run).send_key, now=now)
+            for made in happened.outcomes(trigger, run, known):
+                record_own(self.events, made)
+
+    def _only_award(
+        self, trigger: CampaignTrigger, run: Run, view: PersonView, decision: Decision, now: datetime
+    ) -> Outcome:
+        """The campaign has no message: this is all."""
+        occasion = Occasion.of(run)
+        if over := happened.reached(trigger, run, view.events, now):
+            return self._skipped(occasion, trigger, over, now)
+        self._award(trigger, run, view, now)
+        self.decisions.record(occasion.person, decision, run, now=now)
+        self.runs.finish(run, "sent", closed_at=now, reason="awarded")
+        return Outcome("awarded", "awarded", occasion.trigger)
 
     def _not_sent(self, trigger: Trigger, run: Run, view: PersonView, decision: Decision, now: datetime) -> Outcome:
         occasion = Occasion.of(run)
@@ -234,14 +260,19 @@ class Deliverer:
         return Outcome("nothing", decision.reason, occasion.trigger)
 
     def _prepare(self, trigger: Trigger, run: Run, view: PersonView) -> tuple[Sender, Message]:
-        name = trigger.send.provider
+        share = trigger.share(view, run.person) if isinstance(trigger, CampaignTrigger) else None
+        name = share.provider if share else trigger.send.provider
         settings = self.published.provider(name)
         sender = self.sender(name, settings)
-        template = trigger.template(run.stage, guest=view.external_id is None, variant=run.variant)
-        compiled = self.published.template(template, run.definitions)
         now = self.clock()
         to = destined(sender.channel, recipient(trigger, run, view, now) or "")
         key = Occasion.of(run).send_key
+        known = facts(trigger, run, view, key=key, now=now) if isinstance(trigger, CampaignTrigger) else {}
+        if share and share.template is None:
+            return sender, unrendered(run, to, key=key, channel=sender.channel, variant=share.variant, facts=known)
+        own = trigger.template(run.stage, guest=view.external_id is None, variant=run.variant)
+        compiled = self.published.template((share and share.template) or own, run.definitions)
+        printed = {name: value for name, value in known.items() if name != "event"}  # which templates know as it is
         mail = compose(
             run,
             view,
@@ -251,7 +282,7 @@ class Deliverer:
             template=compiled,
             links=self._links(trigger, run, view, to, key=key, has_page=bool(settings.get("unsubscribe_url"))),
             track=trigger.send.track,
-            extra=self._recommended(compiled, run, view, now),
+            extra={**printed, **self._recommended(compiled, run, view, now)},
             now=now,
             channel=sender.channel,
         )
@@ -310,6 +341,9 @@ class Deliverer:
         try:
             receipt = sender.send(mail, idempotency_key=occasion.send_key)
         except Refused as exc:
+            if isinstance(exc, Suppressed):
+                bounced = happened.suppressed(occasion, mail, exc.reason, channel=trigger.channel, at=self.clock())
+                record_own(self.events, bounced)
             return self._refused(occasion, trigger, claim, exc)
         except TryAgain as exc:
             return given_back(occasion, claim, "provider_busy", self.clock() + timedelta(seconds=exc.after))
@@ -357,7 +391,7 @@ class Deliverer:
         if receipt is not None:
             self.claims.sent(unsettled.claim, receipt)
             return self._sent(occasion, trigger, receipt, self._run(occasion))
-        if self._takes_a_key_once(trigger):
+        if self._takes_a_key_once(trigger, view, occasion):
             again = unsettled.since + REPEAT_AFTER
             if now < again:
                 return self._later(occasion, "repeating_with_the_same_key", again)
@@ -386,8 +420,9 @@ class Deliverer:
         self.claims.release(claim)
         return self._claim(occasion, trigger, run, sender, mail, repeats=True)
 
-    def _takes_a_key_once(self, trigger: Trigger) -> bool:
-        name = trigger.send.provider
+    def _takes_a_key_once(self, trigger: Trigger, view: PersonView, occasion: Occasion) -> bool:
+        share = trigger.share(view, occasion.person) if isinstance(trigger, CampaignTrigger) else None
+        name = share.provider if share else trigger.send.provider
         try:
             return self.sender(name, self.published.provider(name)).idempotent
         except Refused:  # the provider was removed meanwhile
@@ -452,6 +487,16 @@ def _run_in(view: PersonView, occasion: Occasion) -> Run | None:
     """The occasion's run, whatever its version."""
     same = (run for run in view.runs if (run.person, run.trigger, run.key) == occasion[:3])
     return next(same, None)
+
+
+ABOUT_THE_MESSAGE = frozenset({"address", "suppression", "consent", "quiet_hours"})
+"""Rules because of which somebody gets no message who is awarded what the campaign awards all the same."""
+
+
+def _is_eligible(decision: Decision) -> bool:
+    """Whether nothing stands against it but, at most, what is about the message alone."""
+    failed = {rule.name for rule in decision.rules if not rule.verdict}
+    return decision.outcome == "send" or (decision.outcome == "skip" and bool(failed) and failed <= ABOUT_THE_MESSAGE)
 
 
 def evidence(view: PersonView, key: str) -> Receipt | None:

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from espial import own_events
+from espial.campaigns import happened
+from espial.campaigns.compiled import CampaignTrigger
 from espial.catalogue import News, Product
 from espial.errors import Refused
 from espial.events import BEHAVIOUR_KEYS, PersonKey, fingerprint, home_key
@@ -33,6 +35,7 @@ from espial.services.run_triggers import TriggerRunner
 from espial.triggers.decision import begin
 from espial.triggers.definition import Trigger
 from espial.triggers.entries import CatalogueNews, Occasion, Segment, holds
+from espial.vocabulary import EventType
 
 PARTS = 16
 PAGE = 100
@@ -231,6 +234,8 @@ class Entrance:
         """From where it is to its end, or until time is over."""
         walks, now = self.segments.walks, self.clock()
         walk = walks.go_on(trigger.name, name, now=now, until=now + HELD)
+        if walk is not None and not walk.done:
+            self._announce(trigger, name, EventType.DELIVERY_STARTED)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             while walk is not None and not walk.done and self.time_left() > MARGIN:
                 keys = self.segments.members.everybody(walk.part, walk.after, PAGE)
@@ -238,9 +243,20 @@ class Entrance:
                     tally.update({(trigger.name, what): count for what, count in found.items() if count})
                 tally[trigger.name, "looked_at"] += len(keys)
                 walk = _after(walk, keys)
+                if walk.done:
+                    self._announce(trigger, name, EventType.DELIVERY_COMPLETED)
                 walks.reach(trigger.name, name, walk, until=self.clock() + HELD)
             if walk is not None and not walk.done:
                 walks.reach(trigger.name, name, walk, until=self.clock())  # whoever comes next goes on
+
+    def _announce(self, trigger: Trigger, name: str, type_: EventType) -> None:
+        """That a campaign by schedule, whose walks are named after their time, has begun, or everybody has entered."""
+        if isinstance(trigger, CampaignTrigger) and trigger.campaign.awards and trigger.entry:
+            occasion = Occasion(name, datetime.fromisoformat(name))
+            if not trigger.is_valid(occasion.at):
+                return
+            at = occasion.at if type_ is EventType.DELIVERY_STARTED else self.clock()
+            record_own(self.segments.events, happened.delivery(trigger, occasion, type_, at))
 
     def _look(self, key: PersonKey, look: Look) -> Counter[str]:
         """Somebody with several keys is looked at under each, and does nothing twice: all lies under the main one."""

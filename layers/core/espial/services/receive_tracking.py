@@ -6,7 +6,6 @@ that let a page read an answer are the gateway's (docs/decisions/0002-two-http-a
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from espial.compression import inflate
 from espial.deliveries import Connection, RawDelivery, Reply
 from espial.errors import MalformedDelivery, TooLarge, TryAgain
 from espial.gateway import Outcome, Refusal, Request, retry_after, url_of
+from espial.services.callers import connection_of
 from espial.sources.segment import CALLS, MAX_BATCH_BYTES, MAX_CALL_BYTES, problem, split, write_key
 from espial.verify.shared import basic_write_key
 
@@ -105,25 +105,16 @@ def _admit(request: Request, call: str, connections: Connections) -> tuple[Conne
 
 
 def _connection_of(shown: bytes | None, connections: Connections) -> Connection:
-    """The connection whose write key is shown. All keys are compared, in constant time.
+    """The connection whose write key is shown.
 
     Raises Refusal (401) if none fits, TryAgain if none does and some could not be read.
     """
     if not shown:
         raise _stranger()
-    away: TryAgain | None = None
-    for missed in (False, True):
-        found: Connection | None = None
-        for connection in connections.of_platform(PLATFORM, missed=missed):
-            try:
-                matches = [hmac.compare_digest(secret, shown) for secret in connections.secrets(connection)]
-            except TryAgain as exc:
-                away = exc
-            else:
-                found = connection if any(matches) else found
-        if found:
-            return found
-    raise away or _stranger()
+    found = connection_of(PLATFORM, shown, connections)
+    if found is None:
+        raise _stranger()
+    return found
 
 
 def _stranger() -> Refusal:

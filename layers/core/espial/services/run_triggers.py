@@ -34,7 +34,7 @@ from espial.triggers.arms import assign
 from espial.triggers.decision import Decision, Ended, advance, barred_by, begin, decide, exit_of, exited
 from espial.triggers.definition import Trigger
 from espial.triggers.run import Run, message
-from espial.vocabulary import EventType
+from espial.vocabulary import OWN_TYPES, EventType
 
 MARGIN = timedelta(seconds=10)
 """How far ahead a pending timer must be to be relied on: more than two clocks may differ."""
@@ -73,7 +73,7 @@ class TriggerRunner:
     def on_event(self, event: Event, published: Published, now: datetime) -> Tally:
         """Act on one event, however often it is delivered. Raises TryAgain when a store is away."""
         tally: Tally = Counter()
-        ours = event.platform == own_events.PLATFORM and event.type is not EventType.TRIGGER_ENTERED
+        ours = event.platform == own_events.PLATFORM and event.type in OWN_TYPES - {EventType.TRIGGER_ENTERED}
         if ours or not person_keys(event):
             return tally
         running = [trigger for trigger in published.triggers() if trigger.status in ("live", "staging")]

@@ -73,6 +73,8 @@ def counted(own: Iterable[Event], triggers: Iterable[Trigger]) -> defaultdict[Pl
     found: defaultdict[Place, Row] = defaultdict(Row)
     exits = {trigger.name: {exit_.name for exit_ in trigger.exit_on} for trigger in triggers}
     for event in own:
+        if event.type not in (EventType.MESSAGE_REQUESTED, EventType.MESSAGE_SKIPPED):
+            continue  # what a campaign awarded
         said = event.properties
         row = found[Place(said["trigger"], said.get("stage", 0), said.get("variant", ""))]
         reason = said.get("reason", "")

@@ -19,6 +19,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -76,9 +77,20 @@ _PERSONAL = frozenset({"id", "external_id", "email", "phone_numbers"})
 def split(delivery: RawDelivery) -> list[Item]:
     """Each row of each section, with what the body says for all of them. Raises MalformedDelivery for what is no JSON.
 
-    A body without any section is about its user alone.
+    A body without any section is about its user alone. Whom a call of the REST API is about may stand in its path.
     """
-    return [item for body in objects(delivery) for item in _items(body)]
+    named = _in_path(delivery.url)
+    return [
+        item for body in objects(delivery) for item in _items({**named, **body} if isinstance(body, dict) else body)
+    ]
+
+
+_PATH = re.compile(r"/priv/v1/apps/-/(external/)?users/([^/?]+)")
+
+
+def _in_path(url: str) -> dict[str, Any]:
+    found = _PATH.search(url)
+    return {"external_id" if found[1] else "user_id": unquote(found[2])} if found else {}
 
 
 def _items(body: Any) -> Iterator[Any]:
@@ -91,12 +103,22 @@ def _items(body: Any) -> Iterator[Any]:
         place = {name: body[name] for name in ("store_id", "client_id") if name in body}
         payload = body["request_payload"]
         rows.append(("transaction", {**place, **payload} if isinstance(payload, dict) else payload))
+        shared = {**_payer(payload), **shared}
     if not rows and isinstance(body.get("user"), dict):
         rows.append(("user", body["user"]))
     if body and not rows:
         rows.append(("", body))
     for kind, row in rows:
         yield {**shared, "kind": kind, "row": row}
+
+
+def _payer(payload: Any) -> dict[str, Any]:
+    """Who paid, where the body names nobody else: the first payment's user, by id, external id or email."""
+    payments = payload.get("payments") if isinstance(payload, dict) else None
+    first = next((one for one in _objects(payments) if one.get("user_id")), {})
+    kind = (text(first.get("user_id_type")) or "").lower()
+    name = "email" if "email" in kind else "external_id" if "external" in kind else "user_id"
+    return {name: first["user_id"]} if first else {}
 
 
 def _rows(section: Any) -> list[Any]:
@@ -132,7 +154,7 @@ _MEMBERS: Mapping[str, str] = {
         *("account", "amount", "offer_id", "user_offer_id", "transaction_id", "items", "payments", "open_time"),
         *("modified_time", "first_name", "last_name", "phone_numbers"),
     )
-}
+} | {"payloadjson": "payload"}
 """Columns of a row; others keep the name that the file has."""
 
 

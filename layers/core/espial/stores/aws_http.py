@@ -180,10 +180,21 @@ class AwsClient:
         return Stored(answer.body, answer.headers.get("etag", ""))
 
     def put(
-        self, bucket: str, key: str, body: bytes, content_type: str = "application/octet-stream", encoding: str = ""
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        content_type: str = "application/octet-stream",
+        encoding: str = "",
+        *,
+        absent: bool = False,
     ) -> None:
-        """Store an S3 object; returns once it is durable. Raises as `json` does."""
+        """Store an S3 object; returns once it is durable. Raises as `json` does.
+
+        `absent`: only where there is none yet; else an AwsError with code PreconditionFailed.
+        """
         headers = {"content-type": content_type} | ({"content-encoding": encoding} if encoding else {})
+        headers |= {"if-none-match": "*"} if absent else {}
         self._call(_Request("PutObject", "PUT", *self._place(bucket, key), headers, body))
 
     def close(self) -> None:

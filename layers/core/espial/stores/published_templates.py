@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from espial.campaigns.compiled import read
 from espial.errors import Refused, TryAgain
 from espial.notifications.definition import DestinationDefinition, readable
 from espial.triggers.definition import Trigger
@@ -134,13 +135,13 @@ class PublishedTemplates:
     def _parse_past(self, version: str, name: str) -> Trigger | None:
         published = self._past(version)["triggers"].get(name)
         try:
-            return Trigger.model_validate(published) if published else None
+            return read(published) if published else None
         except ValidationError as exc:
             log.error("trigger.unreadable: %s of %s: %d problems", name, version[:12], exc.error_count())  # noqa: TRY400
             return None
 
     def _parse(self, _version: str, name: str) -> Trigger:
-        return Trigger.model_validate(self._active["triggers"][name])
+        return read(self._active["triggers"][name])
 
     def _fresh(self, wanted: tuple[str, str] | None = None) -> dict[str, Any]:
         """The active bundle; read again at once where it lacks what is `wanted` (kind, name), as new as it may be."""
