@@ -19,7 +19,9 @@ def test_a_segment_and_a_schedule(world: World):
         )
         addresses = {name: world.shopper(name, city="Leeds") for name in ("entry-one", "entry-two")}
         world.until("both are known", lambda: all(world.events_of(address) for address in addresses.values()))
-        gold = world.shopper("entry-one", city="Leeds", tier="gold")
+        gold = addresses["entry-one"]
+        traits = {"email": gold, "tier": "gold"}
+        assert world.track("identify", messageId="entry-one-gold", userId="entry-one", traits=traits) == 200
         world.until("the member's mail", lambda: world.mails_to(gold))
         ahead = (SCHEDULED - datetime.now(UTC) + timedelta(minutes=1)).total_seconds()
         assert walker.run({}, ahead)["leeds.entered"] == 2
