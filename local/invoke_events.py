@@ -43,6 +43,18 @@ def _webhook(sample: Case) -> dict[str, Any]:
     return {**event, "stageVariables": {"sample": str(sample)}}
 
 
+def _frame(sample: Case) -> dict[str, Any]:
+    """A frame of a WebSocket, as API Gateway hands it over."""
+    context = {
+        "requestId": "JKJaXmPLvHcESHA=",
+        "routeKey": "$default",
+        "eventType": "MESSAGE",
+        "connectionId": "JKJaXf=",
+    }
+    call = {**json.loads(sample.body), "type": "track", "writeKey": "frame-key"}
+    return {"requestContext": {**context, "stage": "v1"}, "body": json.dumps(call), "isBase64Encoded": False}
+
+
 def _tracking(sample: Case, call: str) -> dict[str, Any]:
     return {**http_event(f"/v1/{call}", sample.body, sample.headers), "stageVariables": {"sample": str(sample)}}
 
@@ -189,6 +201,7 @@ def events() -> dict[str, dict[str, Any]]:
         "receive_webhook/braze-email": _webhook(braze),
         "receive_webhook/unknown-connection": http_event("/in/sendgrid/nobody", b"[]"),
         "receive_tracking/cart-updated": _tracking(carts, "track"),
+        "receive_socket/cart-updated": _frame(carts),
         "receive_tracking/wrong-write-key": _tracking(case("segment", "wrong-write-key"), "track"),
         "record_events/sendgrid-and-braze": _sqs("raw", _raw(sendgrid), _raw(braze)),
         "record_events/bad-items-in-good-batch": _sqs("raw", _raw(case("sendgrid", "bad-items-in-good-batch"))),

@@ -7,6 +7,7 @@ Of a template's `CorsConfiguration` it keeps the names (`AllowOrigins`), but rea
 A body that its content type calls text it decodes, with U+FFFD for what is not UTF-8: nothing is left of gzip sent as
 application/json. HTTP APIs are documented to hand over "a binary payload" in base64 (payload format 2.0).
 It looks for schedules that are due every second instead of every ten, which on AWS is a minute's precision anyway.
+A template may let a WebSocket's function answer (`AWS::ApiGatewayV2::RouteResponse`), which here each may anyway.
 It unpacks each layer once instead of once a process: 140 MB and a second each, while all else in it stands still.
 Run it with the local cloud's interpreter instead of `-m ministack`; it needs nothing of Espial.
 """
@@ -27,6 +28,7 @@ from typing import Any
 from ministack.app import main
 from ministack.core import lambda_runtime
 from ministack.services import apigateway, dynamodb, scheduler
+from ministack.services.cloudformation import provisioners
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -85,6 +87,10 @@ def with_readable_bodies(is_text: Callable[[Any], bool]) -> Callable[[Any], bool
     return lambda content_type: READABLE.get() and is_text(content_type)
 
 
+ROUTE_RESPONSE = {"create": lambda name, *_: (name, {}), "delete": lambda *_: None}
+"""What lets a WebSocket's function answer; the emulator lets every one, and does not know the type."""
+
+
 class SharedZip(zipfile.ZipFile):
     """A zip whose contents lie in one place; whoever unpacks it gets links to them, and writes nothing, as on AWS."""
 
@@ -109,5 +115,6 @@ if __name__ == "__main__":
         setattr(apigateway, name, with_template_names(getattr(apigateway, name)))
     for name in ("_partiql_insert", "_partiql_update", "_partiql_delete"):
         setattr(dynamodb, name, with_stream(getattr(dynamodb, name)))
+    provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::RouteResponse"] = ROUTE_RESPONSE
     scheduler._SCHEDULE_TICK_INTERVAL = 1
     main()

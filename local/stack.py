@@ -92,6 +92,8 @@ def deploy(cloud: Cloud, state_file: Path, *, template: Path = BUILD, **paramete
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     for name in ("ApiUrl", "TrackingUrl", "AdminUrl", "PullUrl", "PagesUrl"):
         outputs[name] = _reachable(outputs[name], cloud.port)
+    socket = re.match(r"wss://([a-z0-9]+)\.", outputs["SocketUrl"])
+    outputs["SocketUrl"] = f"ws://127.0.0.1:{cloud.port}/_aws/execute-api/{socket[1]}/v1" if socket else ""
     outputs |= {"Endpoint": cloud.url, "StateFile": str(state_file), "Region": local_cloud.REGION}
     state_file.write_text(json.dumps(outputs, indent=2) + "\n")
     return Stack(cloud, outputs)

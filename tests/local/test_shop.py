@@ -38,3 +38,25 @@ def test_a_cart_left_in_the_browser_is_reminded_of(world: World, chromium: Any):
     }
     kinds = {event["type"] for event in world.events_of(browser)}
     assert {"page_viewed", "cart_updated", "profile_updated"} <= kinds
+
+
+def test_calls_over_a_websocket_are_recorded_and_answered(world: World, chromium: Any):
+    """The snippet sends by the stack's socket what it would post, and posts nothing."""
+    query = urlencode(
+        {
+            "endpoint": "http://127.0.0.1:9/nowhere",
+            "key": world.secrets["shop"]["signing"],
+            "socket": world.stack.outputs["SocketUrl"],
+        }
+    )
+    with serving(pages()) as site:
+        context = chromium.new_context()
+        tab = context.new_page()
+        tab.goto(f"{site}/shop/index.html?{query}")
+        tab.evaluate("espial.identify('cust-socket', {plan: 'gold'})")
+        tab.evaluate("espial.track('Brochure Opened', {pages: 4})")
+        world.until(
+            "both calls",
+            lambda: {event["type"] for event in world.events_of("cust-socket")} >= {"profile_updated", "custom"},
+        )
+        context.close()

@@ -1,4 +1,4 @@
-"""What both receiving functions do around their service: read the request, count and log the outcome, answer."""
+"""What the receiving functions do around their service: read the request, count and log the outcome, answer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ ACCEPTED = frozenset({"accepted", "confirmed", "handshake"})
 
 
 def serve(event: Mapping[str, Any], receive: Callable[[Request], Outcome]) -> dict[str, Any]:
-    """The answer to an API Gateway event. What `receive` raises is our fault: 500, so that the platform tries again.
+    """The answer to a request, as API Gateway gives it."""
+    return counted(lambda: receive(read(event)))
+
+
+def counted(receive: Callable[[], Outcome]) -> dict[str, Any]:
+    """The answer to whatever came. What `receive` raises is our fault: 500, so that the platform tries again.
 
     Metrics: webhook.accepted, webhook.confirmed, webhook.handshake, webhook.refused by reason.
     """
     try:
-        outcome = receive(read(event))
+        outcome = receive()
     except Exception as exc:  # noqa: BLE001  no traceback must reach the platform, and no message of one the log
         outcome = Outcome(Reply(status=500), "internal_error", detail=where(exc))
     if outcome.reason in ACCEPTED:

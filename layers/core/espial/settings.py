@@ -25,7 +25,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverSettings(Settings):
-    """What receive_webhook and receive_tracking read."""
+    """What receive_webhook, receive_tracking and receive_socket read."""
 
     raw_queue_url: str
     store_bucket: str
