@@ -104,7 +104,8 @@ class Demo:
 
     def explained(self, person: str) -> list[dict[str, Any]]:
         """The decisions about a person, oldest first."""
-        return _lines(self.stack.espial("explain", person, "cart-abandoned", "--json").stdout)
+        said = _lines(self.stack.espial("explain", person, "cart-abandoned", "--json").stdout)
+        return [one for one in said if one["about"] == "decided"]
 
     def on_the_bus(self) -> list[dict[str, Any]]:
         """What a rule of ours caught on the bus since the last look."""
