@@ -68,7 +68,7 @@ def main() -> int:
         return PersonView(key=PersonKey("id", "P-1001"), profile=profile, events=timeline)
 
     assert "send" == decide(trigger, run, view(), now).outcome
-    bare = cel.Scope(CONDITIONS, variables(run, view(), now), cel.timeline(view().times, now))
+    bare = cel.Scope(CONDITIONS, variables(run, view(), now), cel.timeline(view().times, view().of_type, now))
     assert all(bare.evaluate(source).value for source in CONDITIONS)
     whole, reference = [], []
     for _ in range(ROUNDS):

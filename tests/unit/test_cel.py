@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espial.events import Event
+from espial.events import Cart, Commerce, Event, Order, Product
 from espial.triggers import cel
+from espial.vocabulary import EventType
 from tests.builders import NOON, an_event
 from tests.simulation import cart
 
@@ -171,7 +172,7 @@ def test_what_is_left_out_was_not_looked_at(source):
 
 def test_never_is_long_ago():
     """Recency of what never happened: NEVER, 1970, no count."""
-    scope = cel.Scope([], {}, cel.timeline(lambda _kind: [], NOON))
+    scope = cel.Scope([], {}, cel.timeline(lambda _kind: [], lambda _kind: [], NOON))
     assert cel.Result(cel.NEVER) == scope.evaluate('since("opened")')
     assert cel.Result(cel.LONG_AGO) == scope.evaluate('last("opened")')
     assert cel.Result(value=False) == scope.evaluate('within("opened", "60d")')
@@ -179,7 +180,7 @@ def test_never_is_long_ago():
 
 def test_every_function_the_check_lets_through_exists():
     """A name that is accepted when defined is never "undefined" when it decides."""
-    scope = cel.Scope(["now"], {"now": NOON}, cel.timeline(lambda _kind: [], NOON))
+    scope = cel.Scope(["now"], {"now": NOON}, cel.timeline(lambda _kind: [], lambda _kind: [], NOON))
     calls = {name: f"{name}(1)" for name in cel._STANDARD}
     calls |= {name: f'"a".{name}("a")' for name in ("contains", "startsWith", "endsWith", "matches")}
     calls |= {name: f"now.{name}()" for name in cel._STANDARD if name.startswith("get")}
@@ -265,7 +266,9 @@ def test_rules_agree_with_a_slow_reference(rule, history, known, total):
         event["commerce"]["cart"]["total"] = total
     times = {kind: sorted(NOON - timedelta(seconds=age) for age in found) for kind, found in history.items()}
     scope = cel.Scope(
-        [source], {"event": event, "person": {"attributes": known}}, cel.timeline(times.__getitem__, NOON)
+        [source],
+        {"event": event, "person": {"attributes": known}},
+        cel.timeline(times.__getitem__, lambda _kind: [], NOON),
     )
     assert cel.Result(reference(rule, history, known, total)) == scope.holds(source)
 
@@ -285,3 +288,63 @@ def test_every_field_of_an_event_is_known_to_the_check():
     """A field added to the canonical event can be used at once."""
     for field in msgspec.structs.fields(Event):
         cel.check(f"has(event.{field.encode_name})", ("event",))
+
+
+# products -----------------------------------------------------------------------------------------------------------
+
+DAY = timedelta(days=1)
+
+
+def about(kind: EventType, days_ago: float, product: str = "P-1", cart_id: str = "c-1") -> Event:
+    line = Product(id=product)
+    commerce = {
+        EventType.PRODUCT_VIEWED: Commerce(product=line),
+        EventType.CART_UPDATED: Commerce(cart=Cart(id=cart_id, items=(line,))),
+        EventType.ORDER_COMPLETED: Commerce(order=Order(id="o", cart_id=cart_id or None, items=(line,))),
+    }[kind]
+    return an_event(f"{kind}{days_ago}{cart_id}", type=kind, occurred_at=NOON - days_ago * DAY, commerce=commerce)
+
+
+def found(source: str, *happened: Event) -> Any:
+    known = sorted(happened, key=lambda event: event.occurred_at)
+
+    def of_type(kind: str) -> list[Event]:
+        return [event for event in known if event.type == kind]
+
+    functions = cel.timeline(lambda kind: [event.occurred_at for event in of_type(kind)], of_type, NOON)
+    return cel.Scope([source], {}, functions).evaluate(source)
+
+
+VIEWED, IN_CART, ORDERED = EventType.PRODUCT_VIEWED, EventType.CART_UPDATED, EventType.ORDER_COMPLETED
+
+
+def test_how_often_this_very_product_was_looked_at():
+    views = [about(VIEWED, days) for days in (1, 2, 20)]
+    assert found('views("P-1", "7d")', *views, about(VIEWED, 1.5, "P-2")).value == 2
+    assert found('views("P-9", "7d")', *views).value == 0
+    assert "duration such as" in found('views("P-1", "soon")', *views).error
+
+
+@pytest.mark.parametrize(
+    ("happened", "carts"),
+    [
+        ([about(IN_CART, 3)], 1),
+        ([about(IN_CART, 3), about(IN_CART, 2)], 1),
+        ([about(IN_CART, 3, cart_id="a"), about(IN_CART, 2, cart_id="b")], 2),
+        ([about(IN_CART, 3), about(IN_CART, 2, "P-2")], 0),  # it was taken out again
+        ([about(IN_CART, 3), about(ORDERED, 2, "P-2")], 0),  # the cart was ordered, whatever the order says of it
+        ([about(IN_CART, 3), about(ORDERED, 2, cart_id="")], 0),
+        ([about(IN_CART, 3), about(ORDERED, 4, cart_id="")], 1),
+        ([about(IN_CART, 99)], 0),
+    ],
+)
+def test_in_how_many_carts_it_lies_still(happened, carts):
+    assert found('abandoned("P-1", "90d")', *happened).value == carts
+
+
+def test_the_window_of_a_products_function_is_checked_when_defined():
+    cel.check('views(event.commerce.product.id, "7d") > 1', ("event", "person"))
+    with pytest.raises(ValueError, match="duration such as"):
+        cel.check('views(event.commerce.product.id, "soon") > 1', ("event", "person"))
+    with pytest.raises(ValueError, match="needs the person's timeline"):
+        cel.check('abandoned(event.commerce.product.id, "7d") > 1', ("event",))

@@ -148,6 +148,13 @@ class Event(_Part, frozen=True):
     mode: Mode = "live"
     raw: str | None = None
 
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """What was looked at, lies in the cart or was ordered."""
+        about = self.commerce or Commerce()
+        lines = [*(about.cart.items if about.cart else ()), *(about.order.items if about.order else ())]
+        return (about.product, *lines) if about.product else tuple(lines)
+
 
 VOLATILE = frozenset({"received_at", "raw", "mode", "connection", "occurred_at", "time_uncertain"})
 """What may differ between two reports of one event; everything else is its content.

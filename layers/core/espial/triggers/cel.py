@@ -11,6 +11,8 @@ Functions
     within(type, "30d")   whether there was one
     since(type)           the time since the last one, as a duration; NEVER (36,500 days) when there was none
     last(type)            when the last one was; 1970-01-01T00:00:00Z when there was none
+    views(id, "7d")       how often the person looked at this product in that time
+    abandoned(id, "90d")  in how many of their carts of that time it lies still, and was not ordered
     days(30)              a duration in days (CEL's own `duration("1h")` knows no days)
 and CEL's own. A type is one of `espial.vocabulary.EventType`.
 
@@ -49,7 +51,7 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 _RUN = frozenset({"key", "version", "started_at", "due_at"})
 _PERSON = frozenset({"email", "phone", "external_id", "attributes", "consent"})
-_OWN = frozenset({"count", "within", "since", "last", "days"})
+_OWN = frozenset({"count", "within", "since", "last", "views", "abandoned", "days"})
 _STANDARD = frozenset(
     {
         *("bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"),
@@ -67,7 +69,9 @@ _bound = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*([A-Za-z_]\w*)\
 _path = re.compile(r"(?<![\w.])(event|person|run)((?:\.[A-Za-z_]\w*)+)(\s*\()?")
 _variable = re.compile(r"(?<![\w.])(event|person|run|now)\b")
 _event_call = re.compile(r"\b(?:count|within|since|last)\(\s*(?:\"([^\"]*)\"|'([^']*)')")
-_window = re.compile(r"\b(?:count|within)\(\s*(?:\"[^\"]*\"|'[^']*')\s*,\s*(?:\"([^\"]*)\"|'([^']*)')")
+_window = re.compile(
+    r"\b(?:(?:count|within)\(\s*(?:\"[^\"]*\"|'[^']*')|(?:views|abandoned)\([^,()]*)\s*,\s*(?:\"([^\"]*)\"|'([^']*)')"
+)
 
 
 class Result(NamedTuple):
@@ -205,8 +209,27 @@ def plain(event: Event) -> dict[str, Any]:
     return found
 
 
-def timeline(times: Callable[[str], Sequence[datetime]], now: datetime) -> dict[str, Any]:
-    """The functions over a person's timeline; `times` gives the instants of an event type, oldest first."""
+def timeline(
+    times: Callable[[str], Sequence[datetime]], of_type: Callable[[str], Sequence[Event]], now: datetime
+) -> dict[str, Any]:
+    """The functions over a person's timeline: `times` and `of_type` give the instants and the events, oldest first."""
+
+    def during(kind: str, window: str) -> Sequence[Event]:
+        instants = times(kind)
+        return of_type(kind)[bisect_right(instants, now - durations.parse(window)) : bisect_right(instants, now)]
+
+    def views(product: str, window: str) -> int:
+        return sum(product in _products(event) for event in during(EventType.PRODUCT_VIEWED, window))
+
+    def abandoned(product: str, window: str) -> int:
+        carts = {_cart(event): event for event in during(EventType.CART_UPDATED, window)}
+        left = {cart: event.occurred_at for cart, event in carts.items() if product in _products(event)}
+        for event in during(EventType.ORDER_COMPLETED, window):
+            order = event.commerce.order if event.commerce else None
+            left.pop(order.cart_id if order else None, None)
+            if product in _products(event):
+                left = {cart: at for cart, at in left.items() if at > event.occurred_at}
+        return len(left)
 
     def count(kind: str, window: str) -> int:
         instants = times(kind)
@@ -226,8 +249,19 @@ def timeline(times: Callable[[str], Sequence[datetime]], now: datetime) -> dict[
         "within": lambda kind, window: count(kind, window) > 0,
         "since": since,
         "last": lambda kind: latest(kind) or LONG_AGO,
+        "views": views,
+        "abandoned": abandoned,
         "days": lambda number: timedelta(days=number),
     }
+
+
+def _cart(event: Event) -> str | None:
+    return event.commerce.cart.id if event.commerce and event.commerce.cart else None
+
+
+def _products(event: Event) -> set[str]:
+    """The ids of what an event is about, in a cart or an order."""
+    return {one.id for one in event.products if one.id}
 
 
 _NO_TIMELINE = {"days": lambda number: timedelta(days=number)}

@@ -403,7 +403,7 @@ def _scope(trigger: Trigger, run: Run, person: PersonView, now: datetime) -> cel
     }
     conditions = (*trigger.conditions, *trigger.plan[run.stage].conditions)
     sources = (trigger.send.to, *(rule.when for rule in conditions))
-    return cel.Scope(sources, variables, cel.timeline(person.times, now))
+    return cel.Scope(sources, variables, cel.timeline(person.times, person.of_type, now))
 
 
 def _address(trigger: Trigger, scope: cel.Scope) -> cel.Result:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from espial.catalogue import News, Product
 from espial.definitions.fields import Zone
-from espial.events import Commerce, Event
+from espial.events import Event
 from espial.people import PersonView
 from espial.triggers import cel
 from espial.triggers.fields import Duration, expression
@@ -178,13 +178,7 @@ class CatalogueNews(_Model):
 
 
 def _seen(event: Event) -> set[str]:
-    commerce = event.commerce or Commerce()
-    lines = [
-        commerce.product,
-        *(commerce.cart.items if commerce.cart else ()),
-        *(commerce.order.items if commerce.order else ()),
-    ]
-    return {one.id for one in lines if one and one.id}
+    return {one.id for one in event.products if one.id}
 
 
 class Entry(_Model):
@@ -211,7 +205,7 @@ class Entry(_Model):
 def holds(condition: str, view: PersonView, now: datetime) -> bool:
     """Whether it is true of the person; what cannot be evaluated is not."""
     return condition == "true" or bool(
-        cel.Scope((condition,), {"person": view.facts, "now": now}, cel.timeline(view.times, now))
+        cel.Scope((condition,), {"person": view.facts, "now": now}, cel.timeline(view.times, view.of_type, now))
         .holds(condition)
         .value
     )
