@@ -487,3 +487,31 @@ def test_no_request_is_an_error_of_ours(shop, monkeypatch):
             assert {"status", "title", "reason", "detail"} <= said.keys()
 
     ask()
+
+
+def test_somebody_enters_a_trigger_once_a_request(api):
+    """The same call again changes nothing, its id with something else is a conflict, and what cannot be is said."""
+    files = {str(path.relative_to(DEFINITIONS)): path.read_text() for path in DEFINITIONS.rglob("*") if path.is_file()}
+    files["triggers/called.yaml"] = (
+        "status: live\nentry: {call: true}\nconsent: {topic: marketing}\n"
+        "send: {provider: ses, template: cart-reminder}\n"
+    )
+    api.told("PUT", "/definitions", {"files": files})
+    asked = {"person": "id:cust-1", "request_id": "r-1", "properties": {"code": "X"}}
+    first = api.told("POST", "/triggers/called/entries", asked)
+    assert first["is_new"]
+    assert {**first, "is_new": False} == api.told("POST", "/triggers/called/entries", asked)
+    for path, changed, status, reason in (
+        ("called", {"person": "id:cust-2"}, 409, "request_id_reused"),
+        ("called", {"request_id": "r 2"}, 400, "bad_request_id"),
+        ("called", {"person": "fax:1"}, 400, "bad_person"),
+        ("cart-abandoned", {"request_id": "r-2"}, 409, "not_by_call"),
+        ("nothing", {"request_id": "r-2"}, 404, "unknown_trigger"),
+    ):
+        assert reason == api.told("POST", f"/triggers/{path}/entries", asked | changed, status)["reason"]
+    (event,) = api.told("GET", "/events", person="id:cust-1")["events"]
+    assert ("trigger_entered", "called", "X") == (
+        event["type"],
+        event["properties"]["trigger"],
+        event["properties"]["code"],
+    )

@@ -225,6 +225,7 @@ TABLE_CALLS = {
     "ChangeStackFunction": {
         *("Query", "Scan", "BatchGetItem", "UpdateItem"),  # events to publish again; files to read again
         *("GetItem", "PutItem", "PartiQLUpdate"),  # NotificationsTable: switched, sent again
+        "PartiQLInsert",  # who enters a trigger by a call
     },
     "ServeNotificationsFunction": {  # all of NotificationsTable
         *("BatchGetItem", "BatchWriteItem", "PartiQLUpdate", "PutItem", "Query", "UpdateItem"),  # what waits; evidence

@@ -25,6 +25,7 @@ from espial.events import Event
 from espial.gateway import Refusal, read
 from espial.notifications.triggers import ASKABLE
 from espial.ports import Quarantine
+from espial.services.enter_people import enter_by_call
 from espial.services.export_files import ExportFiles
 from espial.services.publish_events import wanted_by
 from espial.services.recipient_files import facts
@@ -43,7 +44,7 @@ Name = Annotated[str, Path(max_length=200, examples=["warehouse"])]
 
 def routes(api: APIGatewayHttpResolver, settings: ChangeStackSettings) -> None:
     """Every route of them."""
-    for add in (_definitions, _destinations, _exports, _quarantine, _feeds, _onboarding, _republish):
+    for add in (_definitions, _triggers, _destinations, _exports, _quarantine, _feeds, _onboarding, _republish):
         add(api, settings)
 
 
@@ -115,6 +116,25 @@ def _destinations(api: APIGatewayHttpResolver, settings: ChangeStackSettings) ->
             if is_over():
                 return models.Replayed(waiting=count, next=cursor_of(f"{end.isoformat()} {some[-1]}"))
         return models.Replayed(waiting=count)
+
+
+def _triggers(api: APIGatewayHttpResolver, settings: ChangeStackSettings) -> None:
+    @api.post("/triggers/<name>/entries", tags=["triggers"], summary="Have a person enter a trigger")
+    def post_entry(name: Name, asked: Annotated[models.Enter, Body()]) -> models.Entered:
+        """Of triggers with `entry: {call: true}`, once a request id, which is known for 60 days.
+
+        The same call again changes nothing; its id with another person or other properties is answered 409.
+        """
+        called = enter_by_call(
+            wiring.published(settings.store_bucket).trigger(name),
+            admin.person(asked.person),
+            asked.request_id,
+            asked.properties,
+            walks=wiring.segments(settings.events_table).walks,
+            events=wiring.events_table(settings.events_table),
+            now=datetime.now(UTC),
+        )
+        return models.Entered(**called._asdict())
 
 
 def _replayed_to(place: str, end: datetime) -> tuple[str, datetime]:

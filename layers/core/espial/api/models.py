@@ -134,6 +134,24 @@ class Replayed(BaseModel):
     next: str | None = None
 
 
+# -- triggers
+
+
+class Enter(_Asked):
+    """Who enters, and with what. The id is the caller's: the same again changes nothing."""
+
+    person: str = Field(max_length=1024, examples=["email:ada@example.com"])
+    request_id: str = Field(max_length=100, examples=["import-2026-11-30.17"])
+    properties: dict[str, Any] = Field(default={}, description="`event.properties` of the event.", examples=[{}])
+
+
+class Entered(BaseModel):
+    """The event by which the person entered, and whether it is new."""
+
+    event_id: str
+    is_new: bool
+
+
 # -- exports
 
 
