@@ -22,9 +22,9 @@ CHROMIUM = next(
 QUICK = {"writeKey": KEY, "flushAfter": 20, "retryAfter": 50, "page": False}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """The browser; in CI its absence is a failure."""
+    """The browser; in CI its absence is a failure. While it lives, an event loop runs in this thread: no other may."""
     if not (find_spec("playwright") and CHROMIUM):
         message = "no browser to test in: `make test-browser` installs playwright, and Chromium where it may"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
