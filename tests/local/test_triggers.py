@@ -90,6 +90,8 @@ def test_purchases_around_the_due_instant(world: World):
     """Bought a little before, after or while the mail is due: each cart ends in one mail or one skip, not both."""
     names = [f"race-{number}" for number in range(12)]
     addresses = [world.shopper(name) for name in names]
+    known = {f"P#id:{name}" for name in names}
+    world.until("all are known, and their addresses", lambda: known <= world.profiles())
 
     def buy(name: str) -> int:
         world.until("its run has begun", lambda: world.runs(f"id:{name}"))  # or there is nothing to end

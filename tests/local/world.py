@@ -123,6 +123,10 @@ class World(Demo):
         found = (item["sk"]["S"] for item in self.items() if item["pk"] == pk)
         return {sk.split("#")[-1] for sk in found if sk.startswith("R#")}
 
+    def profiles(self) -> set[str]:
+        """The partitions of those of whom something is known."""
+        return {item["pk"]["S"] for item in self.items() if item["sk"]["S"] == "PROFILE"}
+
     def triggers(self, person: str) -> set[str]:
         """The triggers that have begun a run for them."""
         found = (item["sk"]["S"] for item in self.items() if item["pk"]["S"] == f"P#{person}")
