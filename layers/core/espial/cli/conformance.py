@@ -126,15 +126,18 @@ class _Suite:
         return "accepted" in self._sample.meta or self._held is None
 
     def run(self, address: str) -> list[_Promised]:
-        """Post every variant and compare its answer with what has to be answered; the events that must come of it."""
+        """Post every variant and compare its answer with what has to be answered; the events that may come of it.
+
+        Where the body is not signed, one that was changed by a byte is taken, and may tell of the same event.
+        """
         webhook = address + self._connection.path
         promised: list[_Promised] = []
         for variant, delivery in self._variants(webhook):
             expected = self._expected(delivery)
             if expected is None:
                 continue
-            if variant == AS_IT_IS and expected == HTTPStatus.OK:
-                promised = self._promised(delivery)
+            if expected == HTTPStatus.OK:  # whichever is recorded first is kept
+                promised += self._promised(delivery)
             answer, milliseconds = post(delivery, webhook, self._client)
             self._result.posted += 1
             self._result.slowest = max(self._result.slowest, milliseconds)
