@@ -208,7 +208,11 @@ def test_who_was_anonymous_becomes_known(shopper, receiver):
 
 
 def test_two_tabs_share_one_queue(shopper, receiver):
-    """Each call of either is recorded once: one that is sent twice, as on a busy machine, has the same id."""
+    """Each call of either is recorded once.
+
+    It may be sent twice, under one id: what a tab took out of localStorage, another one may see for a moment yet,
+    whatever lock it holds.
+    """
     receiver.queue.away = True
     tabs = [shopper.open(), shopper.open()]
     for number in range(10):
@@ -216,8 +220,7 @@ def test_two_tabs_share_one_queue(shopper, receiver):
             tab.evaluate(TRACK, f"{at}-{number}")
     receiver.queue.away = False
     shopper.until("an empty queue", lambda: tabs[0].evaluate(QUEUED) == 0)
-    recorded = {event.event_id: event.platform_type for event in receiver.events()}
-    assert sorted(f"{at}-{number}" for at in (0, 1) for number in range(10)) == sorted(recorded.values())
+    assert sorted(f"{at}-{number}" for at in (0, 1) for number in range(10)) == sorted(receiver.types())
 
 
 def test_one_tab_at_a_time_sends(shopper, receiver):
